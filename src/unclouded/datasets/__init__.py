@@ -1,0 +1,1 @@
+"""Room 1a: benchmark data sets and the simulated place -> Sample."""
