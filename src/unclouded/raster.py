@@ -1,0 +1,1 @@
+"""The one gateway to raster files (placeholder until its owner writes it)."""
