@@ -166,6 +166,24 @@ class Scene:
             raise RecordError(f"masks have shape {masks.shape} {masks.dtype}; expected {(len(self.dates), *self.shape)} uint8.")
         return replace(self, masks=masks)
 
+    def veiled(self, i: int, windows: Sequence[Window]) -> Scene:
+        """The same scene with more of date i hidden, as if under thick cloud: for measuring a remover on ground it could see.
+
+        A memory map is copied on write, so that nothing of the original changes and only the touched pages take memory.
+        """
+        if self.masks is None:
+            raise RecordError("A scene without masks cannot be veiled; detect them first.")
+        old = self.masks
+        masks = (
+            np.memmap(old.filename, np.uint8, "c", int(old.offset), old.shape)
+            if isinstance(old, np.memmap) and old.filename is not None
+            else old.copy()
+        )
+        for window in windows:
+            layer = masks[i][window.slices]
+            layer[layer != Cover.NODATA] = Cover.THICK
+        return self.with_masks(masks)
+
 
 def _stack(layers: list[NDArray[Any] | None], fill: float) -> NDArray[Any] | None:
     some = next((layer for layer in layers if layer is not None), None)
