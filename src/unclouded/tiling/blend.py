@@ -38,10 +38,10 @@ class Blender:
             self._heaviest[at] = np.maximum(weight, self._heaviest[at])
 
     def result(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """(C, H, W) means and (K, H, W) codes of the region. Raises ValueError if a pixel got no tile."""
-        if not (self._weight > 0).all():
-            raise ValueError(f"{int((self._weight <= 0).sum())} pixels of {tuple(self.region)} are covered by no tile")
-        return (self._sum / self._weight).astype(np.float32), self._codes
+        """(C, H, W) means and (K, H, W) codes of the region; NaN and 0 where no tile was added."""
+        covered = self._weight > 0
+        means = self._sum / np.where(covered, self._weight, 1)
+        return np.where(covered, means, np.nan).astype(np.float32), self._codes
 
 
 def _common(tile: Window, region: Window) -> tuple[Window, Window]:

@@ -1,0 +1,240 @@
+"""THE FLOW: scenes in, a product out. Read this first.
+
+open_scene   a pixel grid, dates, and a way to read windows             scenes/
+detect       what is hidden on every date                               masks/
+adapt        networks ignore it; solvers learn the place                models/
+measure      hide clear patches of this very date: the product's error  models/probe.py
+rebuild      block by block, a guess for every hidden pixel             tiling/, models/
+fill         keep what was seen, bit for bit                            products/
+publish      check, rename: the product is whole or not there           products/
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded import __version__
+from unclouded.errors import InputMissing, UsageError
+from unclouded.models import DEFAULT, load
+from unclouded.sample import HIDING, Cover, Window, as_day
+
+if TYPE_CHECKING:
+    from unclouded.models.needs import CloudRemover
+    from unclouded.models.probe import Probe
+    from unclouded.products.fill import Block, Guess
+    from unclouded.products.product import Product
+    from unclouded.scenes.scene import Scene
+
+Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+Progress = Callable[[Iterable[Window], int, str], Iterable[Window]]  # (blocks, how many, what for) -> the same blocks
+
+BLOCK = 768  # pixels; a multiple of 6, so that 10, 20 and 60 m pixels start together
+MASKS_IN_MEMORY = 512 * 2**20  # bytes of class maps kept in memory; more go to a scratch file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What to do with a guess. Pixels older than `max_age` days or less sure than `max_sigma` (reflectance) are refused."""
+
+    max_age: int | None = None
+    max_sigma: float | None = None
+    fill_nodata: bool = False  # also rebuild where the date measured nothing (the edge of the swath)
+    resolution: Literal["native"] | int = "native"  # 10: one COG on the scene grid
+
+
+def silent(blocks: Iterable[Window], total: int, what: str) -> Iterable[Window]:  # noqa: ARG001
+    """No progress bar."""
+    return blocks
+
+
+@overload
+def remove_clouds(s2: Paths, out: str | PathLike[str], *, all_dates: Literal[False] = ..., **options: Any) -> Product: ...
+@overload
+def remove_clouds(s2: Paths, out: str | PathLike[str], *, all_dates: Literal[True], **options: Any) -> list[Product]: ...
+def remove_clouds(
+    s2: Paths,
+    out: str | PathLike[str],
+    *,
+    s1: Paths | None = None,
+    date: Any = None,
+    all_dates: bool = False,
+    model: str = DEFAULT,
+    settings: Mapping[str, Any] | None = None,
+    mask: str | PathLike[str] = "auto",
+    screen: bool = True,
+    grow: float = 20.0,
+    rules: Rules = Rules(),  # noqa: B008, RUF100
+    aoi: str | PathLike[str] | None = None,
+    bbox: tuple[float, float, float, float] | None = None,
+    datetime: str | None = None,
+    bands: Sequence[str] | None = None,
+    level: Literal["L1C", "L2A"] | None = None,
+    offset: str | float = "auto",
+    s1_unit: Literal["auto", "db", "linear"] = "auto",
+    s1_calibration: Literal["sigma0", "gamma0"] = "sigma0",
+    max_s1_gap: int = 6,
+    verify: bool = True,
+    place: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Product | list[Product]:
+    """Write a cloud-free product for one date (or all dates) of one place, and say per pixel where it comes from.
+
+    `s2`: a series folder, a manifest, files, or .SAFE products; `s1` likewise (a series folder may carry its own).
+    `date`: the date to restore, YYYY-MM-DD; may be left out if the series has one date only.
+    `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
+    `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
+    Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
+    bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
+    """
+    from unclouded.scenes.open import open_scene
+
+    file = None if _names_detector(mask) else Path(mask)
+    scene = open_scene(
+        s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
+        s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
+        given=None if file is None else (file if all_dates or date is None else {str(as_day(date)): file}),
+    )  # fmt: skip
+    dates = _chosen(scene, date, all_dates)
+    with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
+        scene = hide(scene, scratch, mask="auto" if file else str(mask), targets=dates, screen=screen, grow=grow)
+        remover = load(model, settings)
+        options = {
+            "model": model, "settings": dict(settings or {}), "mask": str(mask), "screen": screen, "grow": grow,
+            "rules": rules.__dict__, "seed": seed, "version": __version__,
+        }  # fmt: skip
+        products = [
+            restore(scene, day, remover, Path(out), rules=rules, options=options, seed=seed, overwrite=overwrite, resume=resume,
+                    progress=progress)
+            for day in dates
+        ]  # fmt: skip
+    return products if all_dates else products[0]
+
+
+def restore(
+    scene: Scene,
+    date: np.datetime64,
+    model: CloudRemover,
+    out: Path,
+    *,
+    rules: Rules,
+    options: Mapping[str, Any],
+    seed: int = 0,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Product:
+    """One date of a scene whose masks are known -> its product under `out`."""
+    from unclouded.models.probe import measure
+    from unclouded.products.product import ProductWriter
+
+    model.needs.check(scene)
+    with ProductWriter(
+        out, scene, date, options=options, resume=resume, overwrite=overwrite, block=BLOCK, resolution=rules.resolution
+    ) as writer:  # fmt: skip
+        remover = model.adapt(scene, date)  #                          solvers learn the place
+        probe = measure(model, scene, date, seed=seed)  #              what an error this product has, and its sigma if need be
+        todo = writer.todo()
+        for block in progress(todo, len(todo), str(date)):
+            writer.write(rebuild(scene, date, block, remover, probe, rules))
+        return writer.publish(probe=probe.summary(), sigma_source=sigma_source(remover, probe))
+
+
+def rebuild(scene: Scene, date: np.datetime64, block: Window, remover: CloudRemover, probe: Probe, rules: Rules) -> Block:
+    """One finished block: observed pixels as they are, hidden ones from the remover."""
+    from unclouded.products.fill import fill
+
+    assert scene.masks is not None
+    classes = np.asarray(scene.masks[scene.index(date)][block.slices])
+    wanted = HIDING[classes] | ((classes == Cover.NODATA) & rules.fill_nodata)
+    guess = guess_block(scene, date, block, wanted, remover, probe) if wanted.any() else None
+    return fill(
+        scene, date, block, classes, guess, max_age=rules.max_age, max_sigma=rules.max_sigma, fill_nodata=rules.fill_nodata,
+        resolution=rules.resolution,
+    )  # fmt: skip
+
+
+def guess_block(
+    scene: Scene, date: np.datetime64, block: Window, wanted: NDArray[np.bool_], remover: CloudRemover, probe: Probe
+) -> Guess:
+    """The remover's guess for a block (H, W), computed only for the tiles that hold a wanted pixel."""
+    from unclouded.products.fill import Guess
+    from unclouded.sample import Batch
+    from unclouded.tiling.blend import Blender
+    from unclouded.tiling.grid import cut
+
+    needs, bands = remover.needs, len(scene.place.bands)
+    inner = _bounding(wanted, block)
+    tiles = [inner.grow(needs.halo, scene.shape)] if needs.tile is None else cut(scene.shape, needs.tile, needs.halo, inner)
+    blender = Blender(block, scene.shape, needs.halo, 2 * bands, codes=3)
+    for tile in tiles:
+        if not _touches(wanted, tile, block):
+            continue
+        prediction = remover(Batch.stack([scene.read(tile, target=date)]))
+        blender.add(tile, *Guess.channels(prediction, probe.constant))
+    return Guess.of(*blender.result())
+
+
+def hide(scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime64], screen: bool, grow: float) -> Scene:
+    """The scene with a class map of every date; large maps lie in a scratch file."""
+    from unclouded.masks.detect import detect
+
+    size = len(scene.dates) * scene.shape[0] * scene.shape[1]
+    out = Path(scratch) / "masks.u8" if size > MASKS_IN_MEMORY else None
+    return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out)
+
+
+def sigma_source(remover: CloudRemover, probe: Probe) -> str:
+    """Where the product's sigma comes from, for the manifest."""
+    if getattr(remover, "has_sigma", False):
+        return "model"
+    return "probe" if probe.constant is not None else "none"
+
+
+def _names_detector(mask: str | PathLike[str]) -> bool:
+    from unclouded.masks import MASKS
+
+    if str(mask) == "auto" or str(mask) in MASKS:
+        return True
+    if Path(mask).exists():
+        return False
+    raise InputMissing(
+        f"--mask {mask} is neither a detector nor a file.", do=f"use auto, {', '.join(MASKS)}, or the path of a raster."
+    )
+
+
+def _chosen(scene: Scene, date: Any, all_dates: bool) -> list[np.datetime64]:
+    if all_dates and date is not None:
+        raise UsageError("--date and --all-dates exclude each other.")
+    if all_dates:
+        return list(scene.dates)
+    if date is None:
+        if len(scene.dates) == 1:
+            return [scene.dates[0]]
+        raise UsageError(
+            "Which date shall be restored?", why=f"the series has {len(scene.dates)}: {', '.join(map(str, scene.dates))}.",
+            do="give --date YYYY-MM-DD or --all-dates.",
+        )  # fmt: skip
+    return [scene.dates[scene.index(as_day(date))]]
+
+
+def _bounding(wanted: NDArray[np.bool_], block: Window) -> Window:
+    rows, cols = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
+    height, width = int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
+    return Window(block.row + int(rows[0]), block.col + int(cols[0]), height, width)
+
+
+def _touches(wanted: NDArray[np.bool_], tile: Window, block: Window) -> bool:
+    top, left = max(tile.row - block.row, 0), max(tile.col - block.col, 0)
+    bottom, right = tile.row + tile.height - block.row, tile.col + tile.width - block.col
+    return bool(wanted[top : max(bottom, 0), left : max(right, 0)].any())
