@@ -14,7 +14,7 @@ from unclouded.errors import RecordError
 from unclouded.sample import HIDING, Batch, Cover, Place, Prediction, Sample, Window, as_days
 
 
-def sample(t=3, h=6, w=8, s1=True, **changes) -> Sample:
+def sample(t=3, h=6, w=8, radar=True, **changes) -> Sample:
     rng = np.random.default_rng(0)
     grid = GeoBox((h, w), Affine(10, 0, 500_000, 0, -10, 5_600_000), "EPSG:32631")
     base = Sample(
@@ -22,9 +22,9 @@ def sample(t=3, h=6, w=8, s1=True, **changes) -> Sample:
         s2=rng.random((t, 2, h, w), dtype=np.float32),
         s2_valid=np.ones((t, h, w), bool),
         s2_dates=as_days(["2020-01-01", "2020-01-06", "2020-01-11"][:t]),
-        s1=-10 + rng.random((2, 2, h, w), dtype=np.float32) if s1 else None,
-        s1_valid=np.ones((2, h, w), bool) if s1 else None,
-        s1_dates=as_days(["2020-01-02", "2020-01-20"]) if s1 else None,
+        s1=-10 + rng.random((2, 2, h, w), dtype=np.float32) if radar else None,
+        s1_valid=np.ones((2, h, w), bool) if radar else None,
+        s1_dates=as_days(["2020-01-02", "2020-01-20"]) if radar else None,
         cloud=np.zeros((t, h, w), np.float32),
         target_date=np.datetime64("2020-01-06"),
         target_index=1 if t > 1 else None,
@@ -89,7 +89,7 @@ def test_pairing_takes_the_nearest_acquisition_within_the_limit():
     near, valid = sample().paired(max_days=4)
     assert np.array_equal(near[0], sample().s1[0]) and np.array_equal(near[1], sample().s1[0])
     assert valid[:2].all() and not valid[2].any()  # 2020-01-11 is 9 days from either
-    assert sample(s1=False).paired()[1].sum() == 0
+    assert sample(radar=False).paired()[1].sum() == 0
 
 
 def test_windows_grow_inside_the_scene():
@@ -111,7 +111,7 @@ def test_a_batch_refuses_what_does_not_go_together():
     with pytest.raises(RecordError, match="differ in size"):
         Batch.stack([sample(), sample(h=5)])
     with pytest.raises(RecordError, match="others do not"):
-        Batch.stack([sample(), sample(s1=False)])
+        Batch.stack([sample(), sample(radar=False)])
 
 
 def test_padding_adds_invalid_hidden_pixels():

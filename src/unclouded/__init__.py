@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from unclouded.models import load as load
     from unclouded.products.product import Product as Product
     from unclouded.products.product import load_product as load_product
-    from unclouded.remove import Rules as Rules
     from unclouded.remove import remove_clouds as remove_clouds
     from unclouded.sample import Batch as Batch
     from unclouded.sample import Place as Place
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from unclouded.scenes.open import open_scene as open_scene
 
 _PUBLIC = {  # name -> module; imported when first used, so that `import unclouded` stays quick
-    "remove_clouds": "remove", "Rules": "remove",
+    "remove_clouds": "remove",
     "open_scene": "scenes.open",
     "load_product": "products.product", "Product": "products.product",
     "load": "models", "MODELS": "models",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -21,33 +20,22 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded import __version__
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import DEFAULT, load
-from unclouded.sample import HIDING, Cover, Window, as_day
+from unclouded.sample import HIDING, NO_AGE, Cover, Source, Window, as_day
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
     from unclouded.models.probe import Probe
-    from unclouded.products.fill import Block, Guess
+    from unclouded.products.fill import Block, Guess, Limits
     from unclouded.products.product import Product
-    from unclouded.scenes.scene import Scene
+    from unclouded.scenes.scene import Layer, Scene
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 Progress = Callable[[Iterable[Window], int, str], Iterable[Window]]  # (blocks, how many, what for) -> the same blocks
 
 BLOCK = 768  # pixels; a multiple of 6, so that 10, 20 and 60 m pixels start together
 MASKS_IN_MEMORY = 512 * 2**20  # bytes of class maps kept in memory; more go to a scratch file
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What to do with a guess. Pixels older than `max_age` days or less sure than `max_sigma` (reflectance) are refused."""
-
-    max_age: int | None = None
-    max_sigma: float | None = None
-    fill_nodata: bool = False  # also rebuild where the date measured nothing (the edge of the swath)
-    resolution: Literal["native"] | int = "native"  # 10: one COG on the scene grid
 
 
 def silent(blocks: Iterable[Window], total: int, what: str) -> Iterable[Window]:  # noqa: ARG001
@@ -71,7 +59,10 @@ def remove_clouds(
     mask: str | PathLike[str] = "auto",
     screen: bool = True,
     grow: float = 20.0,
-    rules: Rules = Rules(),  # noqa: B008, RUF100
+    max_age: int | None = None,
+    max_sigma: float | None = None,
+    fill_nodata: bool = False,
+    resolution: int | None = None,
     aoi: str | PathLike[str] | None = None,
     bbox: tuple[float, float, float, float] | None = None,
     datetime: str | None = None,
@@ -94,9 +85,12 @@ def remove_clouds(
     `date`: the date to restore, YYYY-MM-DD; may be left out if the series has one date only.
     `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
+    `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
+    where the date measured nothing, too. `resolution`: 10 writes one COG on the 10 m grid instead of one per native size.
     Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
     bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
     """
+    from unclouded.products.fill import Limits
     from unclouded.scenes.open import open_scene
 
     file = None if _names_detector(mask) else Path(mask)
@@ -105,17 +99,18 @@ def remove_clouds(
         s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
         given=None if file is None else (file if all_dates or date is None else {str(as_day(date)): file}),
     )  # fmt: skip
-    dates = _chosen(scene, date, all_dates)
+    dates = chosen_dates(scene, date, all_dates)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
         scene = hide(scene, scratch, mask="auto" if file else str(mask), targets=dates, screen=screen, grow=grow)
         remover = load(model, settings)
         options = {
             "model": model, "settings": dict(settings or {}), "mask": str(mask), "screen": screen, "grow": grow,
-            "rules": rules.__dict__, "seed": seed, "version": __version__,
+            "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
         }  # fmt: skip
+        limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
         products = [
-            restore(scene, day, remover, Path(out), rules=rules, options=options, seed=seed, overwrite=overwrite, resume=resume,
-                    progress=progress)
+            restore(scene, day, remover, Path(out), limits=limits, resolution=resolution, options=options, seed=seed,
+                    overwrite=overwrite, resume=resume, progress=progress)
             for day in dates
         ]  # fmt: skip
     return products if all_dates else products[0]
@@ -127,7 +122,8 @@ def restore(
     model: CloudRemover,
     out: Path,
     *,
-    rules: Rules,
+    limits: Limits,
+    resolution: int | None,
     options: Mapping[str, Any],
     seed: int = 0,
     overwrite: bool = False,
@@ -140,49 +136,72 @@ def restore(
 
     model.needs.check(scene)
     with ProductWriter(
-        out, scene, date, options=options, resume=resume, overwrite=overwrite, block=BLOCK, resolution=rules.resolution
-    ) as writer:  # fmt: skip
-        remover = model.adapt(scene, date)  #                          solvers learn the place
-        probe = measure(model, scene, date, seed=seed)  #              what an error this product has, and its sigma if need be
+        out, scene, date, job=options, resume=resume, overwrite=overwrite, block=BLOCK, resolution=resolution
+    ) as writer:
+        remover = model.adapt(scene, date)  #                   solvers learn the place
+        probe = measure(model, scene, date, seed=seed)  #       the error of this very product; a sigma where there is none
         todo = writer.todo()
         for block in progress(todo, len(todo), str(date)):
-            writer.write(rebuild(scene, date, block, remover, probe, rules))
-        return writer.publish(probe=probe.summary(), sigma_source=sigma_source(remover, probe))
+            writer.write(rebuild(scene, date, block, remover, probe, limits, writer.layers))
+        return writer.publish(probe=probe.summary())
 
 
-def rebuild(scene: Scene, date: np.datetime64, block: Window, remover: CloudRemover, probe: Probe, rules: Rules) -> Block:
+def rebuild(
+    scene: Scene,
+    date: np.datetime64,
+    block: Window,
+    remover: CloudRemover,
+    probe: Probe,
+    limits: Limits,
+    layers: tuple[Layer, ...],
+) -> Block:
     """One finished block: observed pixels as they are, hidden ones from the remover."""
     from unclouded.products.fill import fill
 
     assert scene.masks is not None
     classes = np.asarray(scene.masks[scene.index(date)][block.slices])
-    wanted = HIDING[classes] | ((classes == Cover.NODATA) & rules.fill_nodata)
-    guess = guess_block(scene, date, block, wanted, remover, probe) if wanted.any() else None
-    return fill(
-        scene, date, block, classes, guess, max_age=rules.max_age, max_sigma=rules.max_sigma, fill_nodata=rules.fill_nodata,
-        resolution=rules.resolution,
-    )  # fmt: skip
+    wanted = HIDING[classes] | ((classes == Cover.NODATA) if limits.nodata else False)
+    guess = guess_block(scene, date, block, wanted, remover) if wanted.any() else None
+    if guess is not None and guess.sigma is None and probe.constant is not None:
+        guess = guess.with_sigma(np.asarray(probe.constant))
+    return fill(scene, date, block, classes, guess, layers=layers, limits=limits)
 
 
-def guess_block(
-    scene: Scene, date: np.datetime64, block: Window, wanted: NDArray[np.bool_], remover: CloudRemover, probe: Probe
-) -> Guess:
+def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArray[np.bool_], remover: CloudRemover) -> Guess:
     """The remover's guess for a block (H, W), computed only for the tiles that hold a wanted pixel."""
     from unclouded.products.fill import Guess
     from unclouded.sample import Batch
-    from unclouded.tiling.blend import Blender
     from unclouded.tiling.grid import cut
 
-    needs, bands = remover.needs, len(scene.place.bands)
+    needs = remover.needs
     inner = _bounding(wanted, block)
     tiles = [inner.grow(needs.halo, scene.shape)] if needs.tile is None else cut(scene.shape, needs.tile, needs.halo, inner)
-    blender = Blender(block, scene.shape, needs.halo, 2 * bands, codes=3)
-    for tile in tiles:
-        if not _touches(wanted, tile, block):
-            continue
-        prediction = remover(Batch.stack([scene.read(tile, target=date)]))
-        blender.add(tile, *Guess.channels(prediction, probe.constant))
-    return Guess.of(*blender.result())
+    guesses = [
+        (tile, Guess.of(remover(Batch.stack([scene.read(tile, target=date)]))))
+        for tile in tiles
+        if _touches(wanted, tile, block)
+    ]
+    return _together(guesses, block, scene.shape, needs.halo)
+
+
+def _together(guesses: list[tuple[Window, Guess]], block: Window, shape: tuple[int, int], halo: int) -> Guess:
+    """Tiles into one block: reflectance and sigma are weighted means, source and age come from the heaviest tile."""
+    from unclouded.products.fill import Guess
+    from unclouded.tiling.blend import Blender
+
+    first = guesses[0][1]
+    bands = len(first.s2)
+    blender = Blender(block, shape, halo, bands if first.sigma is None else 2 * bands, codes=2)
+    for tile, guess in guesses:
+        values = guess.s2 if guess.sigma is None else np.concatenate([guess.s2, guess.sigma])
+        source = np.full(guess.s2.shape[1:], Source.DATES) if guess.source is None else guess.source
+        age = np.full(guess.s2.shape[1:], NO_AGE) if guess.age is None else guess.age
+        blender.add(tile, values, np.stack([source, age]))
+    means, codes = blender.result()
+    return Guess(
+        s2=means[:bands], sigma=None if first.sigma is None else means[bands:], source=codes[0].astype(np.uint8),
+        age=codes[1].astype(np.int16),
+    )  # fmt: skip
 
 
 def hide(scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime64], screen: bool, grow: float) -> Scene:
@@ -213,7 +232,8 @@ def _names_detector(mask: str | PathLike[str]) -> bool:
     )
 
 
-def _chosen(scene: Scene, date: Any, all_dates: bool) -> list[np.datetime64]:
+def chosen_dates(scene: Scene, date: Any, all_dates: bool) -> list[np.datetime64]:
+    """The dates to restore. Raises UsageError if that is not clear, InputMissing if the date is not in the series."""
     if all_dates and date is not None:
         raise UsageError("--date and --all-dates exclude each other.")
     if all_dates:

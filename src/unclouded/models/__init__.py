@@ -65,7 +65,7 @@ def entry(name: str) -> Entry:
 def load(name: str = DEFAULT, settings: Mapping[str, Any] | None = None) -> CloudRemover:
     """A remover by name, its Config changed by `settings`. Raises UsageError for a setting the model does not have."""
     row = entry(name)
-    config = _named(row.config)
+    config = settings_of(name)
     known = {f.name for f in fields(config)} - set(row.preset)
     for key in settings or {}:
         if key not in known:
@@ -76,6 +76,11 @@ def load(name: str = DEFAULT, settings: Mapping[str, Any] | None = None) -> Clou
             )
     remover: CloudRemover = _named(row.remover)(config(**row.preset, **(settings or {})))
     return remover
+
+
+def settings_of(name: str) -> Any:
+    """The Config dataclass of a model."""
+    return _named(entry(name).config)
 
 
 def _named(path: str) -> Any:

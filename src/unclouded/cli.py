@@ -1,0 +1,293 @@
+"""The command line: options in, calls of the library out. Heavy imports live inside the commands.
+
+Exit codes: 0 done, 1 error, 2 usage, 3 some units failed, 4 a leak between splits; causes from 10 on (see errors.py);
+130 interrupted. Progress and messages go to stderr, results to stdout; `--json` makes the results machine-readable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unclouded import __version__
+from unclouded.errors import UncloudedError, UsageError
+
+if TYPE_CHECKING:
+    from unclouded.products.product import Product
+    from unclouded.sample import Window
+
+app = typer.Typer(
+    name="unclouded",
+    help="Remove clouds from Sentinel-2 images with the help of Sentinel-1 radar.\n\n"
+    "Start with `unclouded demo`, then `unclouded remove SERIES --date YYYY-MM-DD --out DIR`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
+
+
+def main() -> None:
+    """The console script: errors become a few lines on stderr and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=False)
+    except UncloudedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted: finished blocks are kept; the same command with --resume goes on.", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's own usage errors
+            print(f"error: {error.format_message()}\n  do: see `unclouded --help`.", file=sys.stderr)
+            sys.exit(error.exit_code)
+        raise
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"unclouded {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def remove(
+    series: Annotated[
+        list[Path], typer.Argument(help="A series folder, a manifest (csv, json), GeoTIFFs, .SAFE or .SAFE.zip.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<date>/.")],
+    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    date: Annotated[str | None, typer.Option(help="The date to restore, YYYY-MM-DD.")] = None,
+    all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
+    model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the model, as name=value. Repeatable.")
+    ] = None,
+    mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
+    screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
+    grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
+    max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
+    max_sigma: Annotated[float | None, typer.Option(help="Refuse pixels less sure than this, in reflectance.")] = None,
+    fill_nodata: Annotated[bool, typer.Option("--fill-nodata", help="Also rebuild where the date has no data.")] = False,
+    res: Annotated[int | None, typer.Option(help="10: one image on the 10 m grid instead of one per native size.")] = None,
+    aoi: Annotated[str | None, typer.Option(help="Restrict to an area: GeoJSON file or WKT.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="Restrict to west,south,east,north in degrees.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="Use only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands to use, in order, e.g. B02,B03,B04,B08.")] = None,
+    level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
+    offset: Annotated[
+        str, typer.Option(help="auto, none, or a number added to the counts (-1000 from baseline 04.00).")
+    ] = "auto",
+    s1_unit: Annotated[str, typer.Option(help="auto, db or linear.")] = "auto",
+    s1_calibration: Annotated[str, typer.Option(help="sigma0 or gamma0.")] = "sigma0",
+    max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
+    verify: Annotated[bool, typer.Option(help="Check the digests of SAFE products.")] = True,
+    place: Annotated[str | None, typer.Option(help="Name of the place, used in file names.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing product.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: blocks, bytes, time, memory.")] = False,
+    as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print every decision that was taken.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a cloud-free product for one date (or all) of a series, with maps of what was rebuilt and how sure it is."""
+    from unclouded.models import DEFAULT
+    from unclouded.remove import remove_clouds
+
+    if dry_run:
+        from unclouded.plan import estimate
+        from unclouded.remove import chosen_dates
+        from unclouded.scenes.open import open_scene
+
+        scene = open_scene(
+            series, s1 or None, aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level),
+            offset=_offset(offset), verify=False,
+        )  # fmt: skip
+        report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, _settings(setting))
+        print(json.dumps(report, indent=2) if as_json else _lines(report))
+        return
+    products = remove_clouds(
+        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=_settings(setting),
+        mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
+        aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level), offset=_offset(offset),
+        s1_unit=_choice("--s1-unit", s1_unit, ("auto", "db", "linear")),
+        s1_calibration=_choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0")), max_s1_gap=max_s1_gap,
+        verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, progress=_bar(quiet),
+    )  # fmt: skip
+    _report(products if isinstance(products, list) else [products], as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("demo-out"),
+    data: Annotated[Path | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
+    date: Annotated[str | None, typer.Option(help="The date to restore; default: one about half covered.")] = None,
+    model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
+    seed: Annotated[int, typer.Option(help="Another simulated place.")] = 7,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the main job on a simulated place (or on --data DIR) and say what was written and how to look at it."""
+    from unclouded.demo import run_demo
+
+    product = run_demo(out, data=data, date=date, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
+    _report([product], as_json=as_json, verbose=False)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A file, a folder, a .SAFE or a .SAFE.zip.")], as_json: Json = False
+) -> None:
+    """Tell what a file or folder is: sensor, level, baseline, offset decision, bands, dates, cover."""
+    from unclouded.scenes.describe import describe
+
+    found = describe(path)
+    print(json.dumps(found, indent=2, default=str) if as_json else _lines(found))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell versions, GDAL drivers, cores, memory, bf16 and GPU: what to send along with a question."""
+    from unclouded.doctor import examine
+
+    found = examine()
+    print(json.dumps(found, indent=2) if as_json else _lines(found))
+
+
+@app.command()
+def models(name: Annotated[str | None, typer.Argument(help="One model, in full.")] = None, as_json: Json = False) -> None:
+    """List the methods with what each needs."""
+    from unclouded.models.table import overview
+
+    rows = overview(name)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "what it does", "dates", "radar", "bands", "settings", "source", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("model", "summary", "dates", "sar", "bands", "settings", "source")))
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
+
+
+def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
+    if as_json:
+        print(json.dumps([{"folder": str(p.folder), "manifest": dict(p.manifest)} for p in products], indent=2, default=str))
+        return
+    for product in products:
+        print(f"wrote {product.folder}")
+        if verbose:
+            print(_lines(dict(product.manifest), indent=2))
+    if products:
+        page = next(iter(products[-1].folder.glob("*.html")), None)
+        if page is not None:
+            print(f"look at {page} in a browser")
+
+
+def _bar(quiet: bool) -> Any:
+    from unclouded.remove import silent
+
+    return silent if quiet or not sys.stderr.isatty() else _with_bar
+
+
+def _with_bar(blocks: Iterable[Window], total: int, what: str) -> Iterator[Window]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(blocks, description=what, total=total, console=Console(stderr=True))
+
+
+def _say(quiet: bool) -> Any:
+    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+
+
+def _lines(value: Any, indent: int = 0) -> str:
+    """Nested plain data as indented lines."""
+    pad = " " * indent
+    if isinstance(value, dict):
+        return "\n".join(
+            f"{pad}{key}:\n{_lines(item, indent + 2)}"
+            if isinstance(item, dict | list) and item
+            else f"{pad}{key}: {_flat(item)}"
+            for key, item in value.items()
+        )
+    if isinstance(value, list):
+        if all(not isinstance(item, dict | list) for item in value):
+            return pad + ", ".join(_flat(item) for item in value)
+        return "\n".join(_lines(item, indent).replace(pad, pad[:-2] + "- ", 1) if pad else _lines(item, 2) for item in value)
+    return pad + _flat(value)
+
+
+def _flat(value: Any) -> str:
+    return "-" if value is None or value in ({}, []) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair} has no value.", do="write --set name=value.")
+        try:
+            found[name.strip()] = json.loads(text.lower() if text in ("True", "False") else text)
+        except json.JSONDecodeError:
+            found[name.strip()] = text
+    return found
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _box(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--bbox {text} is not four numbers.", do="write --bbox west,south,east,north.") from None
+    return west, south, east, north
+
+
+def _offset(text: str) -> str | float:
+    if text in ("auto", "none"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--offset {text} is not known.", do="use auto, none or a number such as -1000.") from None
+
+
+def _level(text: str | None) -> Any:
+    return None if text is None else _choice("--level", text.upper(), ("L1C", "L2A"))
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise UsageError(f"{option} {value} is not known.", do=f"use {', '.join(choices)}.")
+    return value
+
+
+if __name__ == "__main__":
+    main()
