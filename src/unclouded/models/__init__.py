@@ -31,10 +31,10 @@ class Entry:
 
 MODELS: dict[str, Entry] = {
     "least-cloudy": Entry(
-        "averages:Average", "averages:Config", {"rule": "least-cloudy"},
+        "averages:Average", "averages:Config", {"rule": "least-cloudy", "days": 0},
         "the least cloudy near date, holes from the next best", "Ebel et al. 2022, Table I", 0.5),
     "nearest": Entry(
-        "averages:Average", "averages:Config", {"rule": "nearest"},
+        "averages:Average", "averages:Config", {"rule": "nearest", "days": 0},
         "per pixel, the clear observation nearest in time", "common practice", 0.5),
     "mosaic": Entry(
         "averages:Average", "averages:Config", {"rule": "mosaic"},
@@ -43,7 +43,7 @@ MODELS: dict[str, Entry] = {
         "averages:Average", "averages:Config", {"rule": "median"},
         "median of the clear observations within 60 days", "common practice", 3.0),
     "linear": Entry(
-        "averages:Average", "averages:Config", {"rule": "linear"},
+        "averages:Average", "averages:Config", {"rule": "linear", "days": 0},
         "straight line in time between the nearest clear observations", "common practice", 1.0),
 }  # fmt: skip
 
