@@ -70,17 +70,13 @@ def _top(
 
 @app.command()
 def remove(
-    series: Annotated[
-        list[Path], typer.Argument(help="A series folder, a manifest (csv, json), GeoTIFFs, .SAFE or .SAFE.zip.")
-    ],
+    series: Annotated[list[Path], typer.Argument(help="A series folder, a manifest, GeoTIFFs, .SAFE or .SAFE.zip.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<date>/.")],
     s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore, YYYY-MM-DD.")] = None,
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the model, as name=value. Repeatable.")
-    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
     mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
@@ -93,9 +89,7 @@ def remove(
     datetime: Annotated[str | None, typer.Option(help="Use only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands to use, in order, e.g. B02,B03,B04,B08.")] = None,
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
-    offset: Annotated[
-        str, typer.Option(help="auto, none, or a number added to the counts (-1000 from baseline 04.00).")
-    ] = "auto",
+    offset: Annotated[str, typer.Option(help="auto, none, or a number added to counts (-1000 from baseline 04.00).")] = "auto",
     s1_unit: Annotated[str, typer.Option(help="auto, db or linear.")] = "auto",
     s1_calibration: Annotated[str, typer.Option(help="sigma0 or gamma0.")] = "sigma0",
     max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
@@ -219,7 +213,11 @@ def _with_bar(blocks: Iterable[Window], total: int, what: str) -> Iterator[Windo
 
 
 def _say(quiet: bool) -> Any:
-    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr)
+
+    return say
 
 
 def _lines(value: Any, indent: int = 0) -> str:

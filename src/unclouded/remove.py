@@ -136,14 +136,21 @@ def restore(
 
     model.needs.check(scene)
     with ProductWriter(
-        out, scene, date, job=options, resume=resume, overwrite=overwrite, block=BLOCK, resolution=resolution
+        out,
+        scene,
+        date,
+        job={**options, "inputs": scene.decisions.get("files", [])},
+        resume=resume,
+        overwrite=overwrite,
+        block=BLOCK,
+        resolution=resolution,
     ) as writer:
         remover = model.adapt(scene, date)  #                   solvers learn the place
         probe = measure(model, scene, date, seed=seed)  #       the error of this very product; a sigma where there is none
         todo = writer.todo()
         for block in progress(todo, len(todo), str(date)):
             writer.write(rebuild(scene, date, block, remover, probe, limits, writer.layers))
-        return writer.publish(probe=probe.summary())
+        return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source)
 
 
 def rebuild(
@@ -211,13 +218,6 @@ def hide(scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime
     size = len(scene.dates) * scene.shape[0] * scene.shape[1]
     out = Path(scratch) / "masks.u8" if size > MASKS_IN_MEMORY else None
     return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out)
-
-
-def sigma_source(remover: CloudRemover, probe: Probe) -> str:
-    """Where the product's sigma comes from, for the manifest."""
-    if getattr(remover, "has_sigma", False):
-        return "model"
-    return "probe" if probe.constant is not None else "none"
 
 
 def _names_detector(mask: str | PathLike[str]) -> bool:

@@ -44,6 +44,11 @@ class Probe:
     width: tuple[float, ...] | None = None  # mean width of that interval
     constant: tuple[float, ...] | None = None  # conformal sigma per band
 
+    @property
+    def sigma_source(self) -> Literal["model", "probe", "unchecked"]:
+        """Whose sigma the product carries: the model's own, the constant from here, or nobody could measure it."""
+        return "model" if self.coverage is not None else "probe" if self.constant is not None else "unchecked"
+
     def summary(self) -> dict[str, Any]:
         """For the manifest: plain numbers."""
 
