@@ -116,7 +116,7 @@ def glimpse(block: Block, layers: Sequence[Layer], bands: Sequence[str], step: i
     sigma = np.where(known, block.sigma.mean(0, dtype=np.float32) / SIGMA_UNIT, np.float32(np.nan)).astype(np.float32)
     middle = step // 2
     source = np.pad(block.source, [(0, -n % step) for n in block.source.shape], mode="edge")[middle::step, middle::step]
-    return pictures[0], pictures[1], source, _shrink(sigma, step), sums
+    return pictures[0], pictures[1], source, _shrink_sigma(sigma, step), sums
 
 
 def _shrink(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
@@ -129,6 +129,12 @@ def _shrink(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     count = seen.sum(axis=(1, 3))
     total = np.where(seen, cells, 0).sum(axis=(1, 3), dtype=np.float64)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0).astype(np.float32)
+
+
+def _shrink_sigma(sigma: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """The mean over the rebuilt pixels of a cell: observed ones (0) would make the rims of clouds look surer than they are."""
+    rebuilt = _shrink(np.where(sigma > 0, sigma, np.float32(np.nan)), step)
+    return np.where(_shrink(sigma, step) == 0, np.float32(0), rebuilt)
 
 
 def stretched(look: Look) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
