@@ -1,0 +1,184 @@
+"""What is hidden on every date of a scene: choose a detector, run it block by block, screen over time, grow. Read this first.
+
+The class maps lie in one array (T, H, W) of bytes, on disk for a large scene. While it is being made, the low four bits of
+a byte hold the class as detected and the high four the class as decided, so that a block never sees its neighbour's result:
+the outcome is the same whatever the block size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.errors import InputUnsupported, UsageError
+from unclouded.masks import MASKS, screening
+from unclouded.masks.detection import Detect, Detector
+from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
+from unclouded.sample import HIDING, Cover, Sample, Window, as_day
+from unclouded.scenes.scene import Scene
+
+GROW_METRES = 20.0
+BLOCK = 512
+BLOCK_BYTES = 256 * 2**20  # what the reflectances of one block may take while it is screened
+GROWN_ORDER = (Cover.THICK, Cover.THIN, Cover.SHADOW)  # whose margin wins; a defect (OTHER) has none
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The detector of one date and the reason for it. A final mask is the user's own word: neither grown nor screened."""
+
+    name: str
+    why: str
+    final: bool = False
+
+
+def detect(
+    scene: Scene,
+    *,
+    mask: str = "auto",
+    targets: Sequence[np.datetime64] | None = None,
+    screen: bool = True,
+    grow: float = GROW_METRES,
+    out: str | PathLike[str] | None = None,
+    block: int = BLOCK,
+) -> Scene:
+    """The scene with class maps for all dates, and with `decisions["masks"]`: per date the detector, why, and the shares.
+
+    `mask`: "auto" or a name of `MASKS`. `targets`: dates to restore, on which a mask file is final (None: on all dates).
+    `screen`: look for missed cloud and shadow over time. `grow`: metres added around what a detector finds. `out`: a file
+    for a memory map of the class maps; None keeps them in memory. `block`: pixels at a time; no influence on the result.
+
+    Raises UsageError for an unknown detector or a negative margin, InputUnsupported where no detector fits.
+    """
+    if grow < 0 or block < 1:
+        raise UsageError(f"grow is {grow} m and block {block} pixels; expected 0 or more, and 1 or more.")
+    bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)  # neither radar nor old masks are read
+    wanted = None if targets is None else {as_day(t) for t in targets}
+    chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
+    shape = (len(scene.dates), *scene.shape)
+    maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
+    for i, choice in enumerate(chosen):
+        _detect_date(bare, i, MASKS[choice.name], block, maps)
+    counts = _decide(bare, chosen, maps, screen and len(chosen) >= screening.FEWEST, grow, block)
+    for i in range(len(maps)):
+        maps[i] >>= np.uint8(4)
+    record = {
+        "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, chosen),
+        "dates": {str(day): _date_record(c, n) for day, c, n in zip(scene.dates, chosen, counts, strict=True)},
+    }  # fmt: skip
+    return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
+
+
+def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None = None) -> Choice:
+    """The detector of date i. "auto": the date's mask file, else SCL, else the first detector of `AUTO` that fits.
+
+    Raises UsageError for a name that is not in `MASKS`, InputUnsupported where nothing fits.
+    """
+    if mask not in ("auto", *MASKS):
+        raise UsageError(f"There is no cloud detector '{mask}'.", do=f"choose auto, {', '.join(MASKS)}.")
+    corner = Window(0, 0, 1, 1)
+    final = targets is None or scene.dates[i] in targets
+    if mask in ("auto", "file") and scene.source.given(i, corner) is not None:
+        return Choice("file", "the date has a mask file", final)
+    if mask not in ("auto", "file"):
+        return Choice(mask, "asked for")
+    if scene.place.level == "L2A" and scene.source.scl(i, corner) is not None:
+        return Choice("scl", "L2A with its scene classification")
+    for name in AUTO:
+        if MASKS[name].fits(scene.place):
+            return Choice(name, f"{scene.place.level} without a delivered mask; first that fits")
+    raise InputUnsupported(
+        f"No cloud detector fits the image of {scene.dates[i]}.",
+        where=scene.place.id,
+        why=f"it is {scene.place.level} with {', '.join(scene.place.bands)}, and has neither SCL nor a mask file.",
+        do="give a mask with --mask FILE (0 clear, 1 hidden), or a product with more bands.",
+    )
+
+
+AUTO = ("meraner2020",)
+
+
+def _detect_date(scene: Scene, i: int, detector: Detector, block: int, maps: NDArray[np.uint8]) -> None:
+    """Write the classes of one date as detected."""
+    run: Detect = detector.detect if detector.adapt is None else detector.adapt(scene, i)
+    for window in scene.blocks(block):
+        around = window.grow(detector.halo, scene.shape)
+        classes = run(scene.read(around, only=[i])).classes[0]
+        maps[(i, *window.slices)] = classes[window.inside(around).slices]
+
+
+def _decide(
+    scene: Scene, chosen: Sequence[Choice], maps: NDArray[np.uint8], screen: bool, metres: float, block: int
+) -> NDArray[np.int64]:
+    """Write the classes as decided into the high bits; counts (T, 4): valid, clear as detected, cloud and shadow screened."""
+    pixel = pixel_metres(scene.place)
+    halo = reach(metres, pixel) + (screening.halo(pixel) if screen else 0)
+    final = np.array([c.final for c in chosen])
+    counts = np.zeros((len(chosen), 4), np.int64)
+    for window in scene.blocks(_side(block, halo, len(chosen)) if screen else block):
+        around = window.grow(halo, scene.shape)
+        inside = (slice(None), *window.inside(around).slices)
+        found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
+        decided = np.where(final[:, None, None], found, widen(found, metres, pixel))
+        missed = np.zeros_like(found)
+        if screen:
+            missed = screening.screen(_read_lean(scene, around), decided, pixel)
+            missed[final] = 0
+            decided = np.where(missed > 0, missed, decided)
+        maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
+        counts += np.stack([
+            (found[inside] != Cover.NODATA).sum((1, 2)), (~HIDING[found[inside]] & (found[inside] > 0)).sum((1, 2)),
+            (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
+        ], axis=1)  # fmt: skip
+    return counts
+
+
+def widen(classes: NDArray[np.uint8], metres: float, pixel: Pixel) -> NDArray[np.uint8]:
+    """Classes (T, H, W) with a margin around cloud and shadow, of their own class; what was hidden before keeps its class."""
+    free = ~HIDING[classes] & (classes != Cover.NODATA)
+    wide = classes.copy()
+    for code in GROWN_ORDER[::-1]:
+        wide[grow(classes == code, metres, pixel) & free] = code
+    return wide
+
+
+def _side(block: int, halo: int, dates: int) -> int:
+    """The block size that keeps the layers of all dates (four bands, eight references) within `BLOCK_BYTES`."""
+    fits = int((BLOCK_BYTES / (dates * 12 * 4)) ** 0.5) - 2 * halo
+    return max(32, min(block, fits))
+
+
+def _read_lean(scene: Scene, window: Window) -> Sample:
+    """All dates of a window, with only the bands that screening looks at: read date by date, so that it stays small."""
+    names = [name for part in screening.ROLES if (name := screening.role(scene.place.bands, part)) is not None]
+    at = [scene.place.bands.index(name) for name in dict.fromkeys(names)]
+    place = replace(scene.place.at(window), bands=tuple(dict.fromkeys(names)))
+    s2 = np.empty((len(scene.dates), len(at), window.height, window.width), np.float32)
+    valid = np.empty((len(scene.dates), window.height, window.width), bool)
+    for i in range(len(scene.dates)):
+        image, valid[i] = scene.source.s2(i, window)
+        s2[i] = image[at]
+    return Sample(place=place, s2=s2, s2_valid=valid, s2_dates=scene.dates)
+
+
+def _screen_record(screen: bool, chosen: Sequence[Choice]) -> str:
+    if not screen:
+        return "off: not wanted"
+    if len(chosen) < screening.FEWEST:
+        return f"off: {len(chosen)} dates, it takes {screening.FEWEST}"
+    return "on"
+
+
+def _date_record(choice: Choice, counts: NDArray[np.int64]) -> dict[str, Any]:
+    """What the manifest tells of one date; shares are of the measured pixels."""
+    valid, clear, cloud, shadow = (int(n) for n in counts)
+    of = max(valid, 1)
+    return {
+        "detector": choice.name, "why": choice.why, "final": choice.final, "clear_detected": round(clear / of, 6),
+        "screened_cloud": round(cloud / of, 6), "screened_shadow": round(shadow / of, 6),
+    }  # fmt: skip
