@@ -1,0 +1,83 @@
+"""The command line: quick to start, clear when misused, exit codes as documented."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unclouded.cli import app
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "unclouded.cli", *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "code", ["import unclouded", "from unclouded.cli import main; import sys; sys.argv = ['x', '--help']; main()"]
+)
+def test_import_and_help_are_light(code):
+    """Neither torch nor lightning nor xarray; under half a second of processor time on the best of five starts."""
+    script = (
+        "import sys, time\nstart = time.process_time()\ntry:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"
+        "took = time.process_time() - start\n"
+        "heavy = [m for m in ('torch', 'lightning', 'xarray', 'rasterio', 'scipy', 'matplotlib') if m in sys.modules]\n"
+        "print('RESULT', heavy, took)"
+    ).format(code=code)
+    best = 9.0
+    for _ in range(5):
+        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        heavy, took = out.strip().splitlines()[-1].removeprefix("RESULT ").rsplit(" ", 1)
+        assert heavy == "[]"
+        best = min(best, float(took))
+        if best < 0.5:
+            break
+        time.sleep(0.2)
+    assert best < 0.5
+
+
+def test_every_command_explains_itself():
+    for command in app.registered_commands:
+        name = (command.name or command.callback.__name__).replace("_", "-")
+        shown = run(name, "--help")
+        assert shown.returncode == 0 and "Usage:" in shown.stdout, name
+        assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["remov"], 2, "No such command"),
+        (["remove"], 2, "Missing argument"),
+        (["remove", "x", "--out", "y", "--bbox", "1,2"], 2, "--bbox 1,2 is not four numbers"),
+        (["remove", "x", "--out", "y", "--offset", "some"], 2, "--offset some"),
+        (["remove", "x", "--out", "y", "--s1-unit", "watt"], 2, "--s1-unit watt"),
+        (["remove", "x", "--out", "y", "--set", "days"], 2, "--set days has no value"),
+        (["remove", "/nowhere/at/all", "--out", "y", "--date", "2020-01-01"], 10, "/nowhere/at/all"),
+        (["models", "lineer"], 2, "did you mean linear"),
+    ],
+)
+def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):
+    shown = subprocess.run(
+        [sys.executable, "-m", "unclouded.cli", *arguments], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert shown.returncode == code, shown.stderr
+    assert words in shown.stderr and "Traceback" not in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_and_models_speak_json():
+    found = json.loads(run("doctor", "--json").stdout)
+    assert found["drivers"]["COG"] is True and found["missing"] == [] and found["cores"] >= 1
+    rows = json.loads(run("models", "--json").stdout)
+    assert {"least-cloudy", "nearest", "mosaic", "median", "linear"} <= {row["model"] for row in rows}
+    assert next(row for row in rows if row["model"] == "mosaic")["settings"] == "days=60, causal=False"
+
+
+def test_the_version_is_printed():
+    from unclouded import __version__
+
+    assert run("--version").stdout.strip() == f"unclouded {__version__}"
