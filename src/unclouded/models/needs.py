@@ -20,6 +20,7 @@ class Needs:
 
     `tile`: the side it wants to see at once (None: any size). `halo`: pixels of context beyond which its result no longer
     changes (or, for networks with normalisation over the image, no longer changes by more than it documents).
+    `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate".
     """
 
     bands: tuple[str, ...] | None = None
@@ -30,6 +31,7 @@ class Needs:
     multiple_of: int = 1
     tile: int | None = None
     halo: int = 0
+    tiling: Literal["exact", "approximate"] = "exact"
 
     def check(self, scene: Scene) -> None:
         """Refuse early, in words. Raises InputUnsupported."""
