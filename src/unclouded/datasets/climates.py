@@ -28,7 +28,7 @@ class Surface(NamedTuple):
 SURFACES: tuple[Surface, ...] = (
     #                        B01   B02   B03   B04   B05   B06   B07   B08   B8A   B09   B10   B11   B12
     Surface("soil",        (.070, .085, .120, .160, .178, .190, .203, .220, .234, .245, .250, .310, .265), -13.0, -21.5),
-    Surface("wet soil",    (.046, .055, .075, .100, .112, .120, .128, .138, .146, .152, .150, .160, .122),  -8.5, -18.0),
+    Surface("wet soil",    (.046, .056, .077, .097, .109, .118, .126, .136, .145, .152, .150, .160, .122),  -8.5, -18.0),
     Surface("red soil",    (.050, .062, .105, .200, .232, .255, .275, .298, .315, .330, .340, .400, .350), -13.5, -22.0),
     Surface("leaf",        (.020, .027, .060, .030, .092, .320, .430, .460, .480, .485, .300, .210, .100), -11.5, -16.0),
     Surface("dark leaf",   (.018, .023, .048, .024, .078, .265, .365, .395, .415, .420, .260, .180, .082), -10.0, -15.0),
@@ -38,8 +38,8 @@ SURFACES: tuple[Surface, ...] = (
     Surface("conifer",     (.014, .017, .030, .020, .044, .125, .165, .185, .197, .200, .115, .088, .040),  -9.0, -14.5),
     Surface("broadleaf",   (.017, .021, .045, .023, .073, .260, .350, .385, .405, .408, .250, .175, .078),  -8.7, -14.0),
     Surface("bare wood",   (.034, .043, .056, .070, .092, .120, .142, .165, .182, .190, .180, .205, .145),  -9.3, -15.8),
-    Surface("water",       (.030, .034, .040, .025, .020, .012, .010, .008, .007, .006, .003, .003, .002), -20.0, -27.0),
-    Surface("turbid",      (.052, .066, .098, .082, .074, .046, .040, .034, .028, .018, .004, .006, .004), -19.0, -26.5),
+    Surface("water",       (.024, .026, .030, .019, .015, .010, .009, .008, .007, .006, .003, .003, .002), -20.0, -27.0),
+    Surface("turbid",      (.044, .054, .078, .060, .052, .030, .026, .022, .018, .012, .004, .005, .004), -19.0, -26.5),
     Surface("asphalt",     (.068, .080, .096, .108, .115, .120, .125, .132, .138, .142, .142, .160, .150), -15.0, -22.5),
     Surface("tiles",       (.058, .070, .105, .168, .200, .220, .240, .262, .275, .285, .290, .325, .292),  -4.0, -11.5),
     Surface("metal",       (.300, .340, .368, .388, .398, .405, .410, .415, .418, .420, .400, .400, .365),  -1.0,  -9.5),
@@ -63,10 +63,10 @@ def backscatter() -> NDArray[np.float32]:
 
 
 class Crop(NamedTuple):
-    """A crop's year: logistic green-up about day `start`, senescence about day `end`, harvest, day of year 1..365.
+    """A crop's year: logistic green-up about day `start`, senescence about day `end`, harvest, all in days of the year.
 
-    Days below 0 lie in the year before. `harvest` 0: never. `flood`: first day under water, 0 none. `again`: days until a second
-    crop of the same kind, 0 none. `cuts`: days between mowings of a meadow, 0 none. `rows`: the share of open soil between rows.
+    Days below 0 lie in the year before. `harvest` 0: never. `flood`: first day under water, 0 none. `again`: days until a
+    second crop of the same kind, 0 none. `cuts`: days between mowings of a meadow, 0 none.
     """
 
     name: str
@@ -147,7 +147,7 @@ CLIMATES: dict[str, Climate] = {
             "mediterranean",
             (("mediterranean cereal", 0.30), ("vineyard", 0.16), ("olives", 0.18), ("irrigated maize", 0.12),
              ("dry grassland", 0.24)),
-            32630, 38.0, "2024-03-05", 52, (24, 12), 0.14, 0.7, 0.08, 0.6, 0.05, 0.13, 0.65, 0.30, (-90, 110),
+            32630, 38.0, "2024-03-05", 52, (24, 12), 0.20, 0.7, 0.08, 0.6, 0.05, 0.20, 0.65, 0.30, (-90, 110),
         ),
         Climate(
             "snow",

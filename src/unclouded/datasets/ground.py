@@ -93,8 +93,7 @@ class Ground:
         """Blocks (Voronoi cells) of one direction, cut into rows of bricks, some of them split into strips."""
         c, salt = self.climate, key(self.seed, "parcels")
         blocks = Cells(salt, self._r, self._c, c.block)
-        region = np.float32(np.pi) * smooth(key(salt, "region"), self.rows, self.cols, 400)[:1, :1] * 0  # see below
-        u, v = _turned(self._r - blocks.row, self._c - blocks.col, _block_angle(salt, blocks.id) + region)
+        u, v = _turned(self._r - blocks.row, self._c - blocks.col, _block_angle(salt, blocks.id))
         breadth = np.float32(c.parcel[1]) * (0.7 + 0.9 * uniform(salt + 1, blocks.id))
         strip = np.floor(v / breadth).astype(np.int32)
         length = np.float32(c.parcel[0]) * (0.6 + 1.3 * uniform(salt + 2, blocks.id, strip))
@@ -130,7 +129,7 @@ class Ground:
         level = NormalDist().inv_cdf(min(max(1 - c.conifer, 1e-3), 1 - 1e-3))
         self._needle: Field = np.clip(0.5 + 2.2 * (needles - np.float32(level)), 0, 1)
         grain = uniform(salt + 3, self.rows[:, None], self.cols[None, :]) - np.float32(0.5)
-        self.crowns: Field = 0.55 * grain + 0.16 * fractal(salt + 4, self.rows, self.cols, 5, octaves=2)
+        self.crowns: Field = 0.65 * grain + 0.20 * fractal(salt + 4, self.rows, self.cols, 7, octaves=2)
         self._trees: Field = (grain > 0.5 - np.float32(c.scattered)).astype(np.float32) * 0.8
 
     def _lay_town(self) -> None:
@@ -139,8 +138,8 @@ class Ground:
         chance, big = uniform(salt + 3, sites.id), uniform(salt + 4, sites.id)
         radius = np.where(chance < c.town, 13 + 42 * big * big, -99).astype(np.float32)
         reach = np.hypot(self._r - sites.row, self._c - sites.col)
-        ragged = 9 * fractal(salt + 5, self.rows, self.cols, 26, octaves=2)
-        self._built = (reach - ragged < radius) & ~self.forest
+        ragged = (0.3 * radius + 4) * fractal(salt + 5, self.rows, self.cols, 48, octaves=4, gain=0.6)
+        self._built = (reach - ragged < radius) & (radius > 0) & ~self.forest
         u, v = _turned(self._r - sites.row, self._c - sites.col, _block_angle(salt + 6, sites.id))
         street = np.minimum(_to_edge(u / 11, np.float32(11)), _to_edge(v / 7.5, np.float32(7.5)))
         self._street: Field = np.where(self._built, np.clip(1.0 - street, 0, 0.75), 0).astype(np.float32)
@@ -153,7 +152,7 @@ class Ground:
         self._roof: Field = np.where(self._built, roof, 0).astype(np.float32)
         self._roof_kind: NDArray[np.int64] = np.where(
             works, np.where(kind < 0.55, NAMES["metal"], NAMES["slate"]),
-            np.where(kind < 0.60, NAMES["tiles"], np.where(kind < 0.96, NAMES["slate"], NAMES["metal"])),
+            np.where(kind < 0.60, NAMES["tiles"], np.where(kind < 0.985, NAMES["slate"], NAMES["metal"])),
         )  # fmt: skip
         self.corner: Field = np.where(self._built, (has * kind < 0.035) * np.float32(8.0), 0).astype(np.float32)
 
@@ -170,7 +169,8 @@ class Ground:
         turn = float(uniform(salt, np.array([0]))[0]) * np.pi
         dr, dc = float(np.cos(turn)), float(np.sin(turn))
         bends = ((48.0, 120.0), (15.0, 42.0))
-        across = np.float32(dr) * self.rows[:, None] + np.float32(dc) * self.cols[None, :] + period * uniform(salt + 1, np.array([0]))
+        across = np.float32(dr) * self.rows[:, None] + np.float32(dc) * self.cols[None, :]
+        across = across + period * uniform(salt + 1, np.array([0]))
         slope_r: Any = np.float32(dr)
         slope_c: Any = np.float32(dc)
         for n, (amplitude, wavelength) in enumerate(bends):
@@ -187,7 +187,7 @@ class Ground:
         shore = np.hypot(self._r - ponds.row, 1.4 * (self._c - ponds.col)) + 5 * smooth(salt + 11, self.rows, self.cols, 16)
         lake = np.where(uniform(salt + 12, ponds.id) < 2.2 * self.climate.lake, np.clip(size - shore, 0, 1), 0)
         self.water: Field = np.maximum(river, lake).astype(np.float32)
-        self._turbid: Field = np.clip(0.45 + 0.3 * smooth(salt + 13, self.rows, self.cols, 90) + 0.2 * (river > lake), 0, 1)
+        self._turbid: Field = np.clip(0.2 + 0.25 * smooth(salt + 13, self.rows, self.cols, 90) + 0.15 * (river > lake), 0, 1)
         self._floodplain = (self._bank < 8 + 5 * self.texture) & ~self.forest
 
     @property
@@ -271,8 +271,7 @@ class Ground:
 
     def _wood(self, shares: Field, day: np.datetime64) -> None:
         leaf = np.float32(_leaf_on(self.climate, day))
-        keep = (~self.forest).astype(np.float32)
-        shares *= keep
+        shares *= ~self.forest
         wood = self.forest.astype(np.float32)
         dense = np.clip(0.95 + 0.05 * self.texture, 0.8, 1)
         shares[NAMES["conifer"]] += wood * self._needle * dense
@@ -282,8 +281,7 @@ class Ground:
     def _build(self, shares: Field) -> None:
         built = self._built.astype(np.float32)
         garden = built * (1 - self._roof)
-        for n in range(len(shares)):
-            shares[n] *= 1 - built
+        shares *= 1 - built
         tree = np.clip(0.25 + 0.8 * self.crowns, 0, 0.7)
         shares[NAMES["dark leaf"]] += garden * tree * 0.7
         shares[NAMES["grass"]] += garden * (1 - tree) * 0.55
@@ -329,12 +327,12 @@ def _cover(shares: Field, part: Field, name: str, displaced: Field | None = None
     shares[NAMES[name]] += part
 
 
-def _turned(r: Field, c: Field, angle: Field) -> tuple[Field, Field]:
+def _turned(r: Field, c: Field, angle: Any) -> tuple[Field, Field]:
     cos, sin = np.cos(angle), np.sin(angle)
     return cos * r + sin * c, cos * c - sin * r
 
 
-def _block_angle(salt: int, ids: Bits) -> Field:
+def _block_angle(salt: int, ids: Bits) -> Any:
     """A direction per block: mostly one of the country's two main ones, a little turned; sometimes any."""
     main = np.float32(key(salt, "direction") % 3142 / 1000)
     turn = uniform(salt + 20, ids)
@@ -342,7 +340,7 @@ def _block_angle(salt: int, ids: Bits) -> Field:
     return np.where(uniform(salt + 22, ids) < 0.7, main + quarter + 0.5 * (turn - 0.5), np.float32(np.pi) * turn)
 
 
-def _to_edge(along: Field, length: Any) -> Field:
+def _to_edge(along: Any, length: Any) -> Any:
     part = along - np.floor(along)
     return np.minimum(part, 1 - part) * length
 
@@ -359,7 +357,8 @@ def _rise(t: NDArray[np.float64], middle: float, speed: float) -> NDArray[np.flo
 def _season(climate: Climate, day: np.datetime64) -> float:
     """How green wild grass is, 0.45 .. 1."""
     t = np.array([float(_day_of_year(day))])
-    start, end = (climate.leaf_on[0] - 25, climate.leaf_on[1] + 15) if climate.red == 0 else (climate.wet[0], climate.wet[1] + 40)
+    on, off = climate.leaf_on
+    start, end = (on - 25, off + 15) if climate.red == 0 else (climate.wet[0], climate.wet[1] + 40)
     cycle = max(_cycle(t + shift, start, 15, end, 20)[0] for shift in (-365, 0, 365))
     return 0.45 + 0.55 * float(cycle)
 

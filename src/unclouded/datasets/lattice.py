@@ -60,12 +60,12 @@ def normal_pair(salt: int, rows: NDArray[Any], cols: NDArray[Any]) -> tuple[Fiel
     return radius * np.cos(turn), radius * np.sin(turn)
 
 
-def _taps(t: Field) -> list[Field]:
+def _taps(t: Any) -> list[Any]:
     s = 1 - t
     return [s * s * s / 6, (4 - 6 * t * t + 3 * t * t * t) / 6, (4 - 6 * s * s + 3 * s * s * s) / 6, t * t * t / 6]
 
 
-def _slopes(t: Field) -> list[Field]:
+def _slopes(t: Any) -> list[Any]:
     s = 1 - t
     return [-s * s / 2, (3 * t * t - 4 * t) / 2, (4 * s - 3 * s * s) / 2, t * t / 2]
 
@@ -94,8 +94,8 @@ def smooth(salt: int, rows: NDArray[Any], cols: NDArray[Any], wavelength: float,
     nodes, top, left = _nodes(salt, i, j)
     along = _slopes(ti) if slope == "row" else _taps(ti)
     across = _slopes(tj) if slope == "col" else _taps(tj)
-    columns = sum(w[:, None] * nodes[i - top + k - 1] for k, w in enumerate(along))
-    field = sum(w[None, :] * columns[:, j - left + k - 1] for k, w in enumerate(across))  # type: ignore[index]
+    columns: Any = sum(w[:, None] * nodes[i - top + k - 1] for k, w in enumerate(along))
+    field: Any = sum(w[None, :] * columns[:, j - left + k - 1] for k, w in enumerate(across))
     return np.asarray(field, np.float32) / np.float32(wavelength if slope else 1)
 
 
@@ -114,7 +114,14 @@ def smooth_at(salt: int, rows: Field, cols: Field, wavelength: float) -> Field:
 
 
 def fractal(
-    salt: int, rows: NDArray[Any], cols: NDArray[Any], wavelength: float, *, octaves: int = 4, gain: float = 0.5, slope: str = ""
+    salt: int,
+    rows: NDArray[Any],
+    cols: NDArray[Any],
+    wavelength: float,
+    *,
+    octaves: int = 4,
+    gain: float = 0.5,
+    slope: str = "",
 ) -> Field:
     """Fractional Brownian sum of `smooth` fields, each octave half the wavelength and `gain` the weight; unit variance."""
     weights = [gain**n for n in range(octaves)]

@@ -28,7 +28,8 @@ def sigma0(ground: Ground, mixture: Mixture, orbit: int, day: np.datetime64) -> 
         mean[0] += power[0] * share
         mean[1] += power[1] * share
     open_soil = mixture.share("soil") + mixture.share("red soil") + mixture.share("wet soil") + mixture.share("straw")
-    db = ground.rough * np.minimum(open_soil, 1) + 0.35 * ground.texture * (1 - ground.water) + 1.5 * ground.crowns * ground.forest
+    db = ground.rough * np.minimum(open_soil, 1) + 0.35 * ground.texture * (1 - ground.water)
+    db = db + 1.5 * ground.crowns * ground.forest
     db = db - np.float32(4.5 * mixture.thaw) * mixture.share("snow")
     db = db + _facing(ground, orbit) + _wind(ground, day) * ground.water
     lit = np.where(uniform(key(ground.seed, "corner", orbit), ground.rows[:, None], ground.cols[None, :]) < 0.6, 1.0, 0.1)

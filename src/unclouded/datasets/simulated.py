@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unclouded.bands import BY_NAME, L1C, L2A
 from unclouded.datasets import radar
 from unclouded.datasets.climates import CLIMATES, Climate, spectra
-from unclouded.datasets.ground import Event, Ground, LandCover, Mixture
+from unclouded.datasets.ground import Event, Ground, Mixture
 from unclouded.datasets.lattice import Field, key, normal_pair, smooth, uniform
 from unclouded.datasets.sky import Sky, View, add_path, draw_covers, make_sky, sun, to_top_of_atmosphere
 from unclouded.errors import UsageError
@@ -193,7 +193,7 @@ class SimulatedSource:
         return self._grounds[window]
 
     def _ground_seen(self, i: int, outer: Window) -> Field:
-        """Surface reflectance (C, H, W) at 10 m through the optics, with the date's own gain and haze; dimmed by the air in L1C."""
+        """Reflectance (C, H, W) at 10 m through the optics, with the date's own gain and haze; dimmed by the air in L1C."""
         w, sky, day = self.world, self._skies[i], self.world.dates[i]
         wider = Window(outer.row - 1, outer.col - 1, outer.height + 2, outer.width + 2)
         ground = self._ground(wider)
@@ -245,7 +245,7 @@ def _reflectance(ground: Ground, mixture: Mixture, bands: tuple[str, ...], sky: 
     slant = np.float32(np.tan(min(sky.light.zenith, 1.25)))
     facing = ground.east * np.float32(np.sin(sky.light.azimuth)) + ground.north * np.float32(np.cos(sky.light.azimuth))
     slope = np.clip(1 - slant * facing, 0.35, 1.6)  # downhill towards the sun is bright: facing is the slope uphill
-    crowns = 1 + ground.forest * ground.crowns * np.float32(0.45)
+    crowns = 1 + ground.forest * ground.crowns * np.float32(0.6)
     tone = 1 + np.float32(0.035) * ground.texture
     shade = np.where(ground.water > 0.5, 1, slope * crowns * tone)
     out *= shade
@@ -280,7 +280,7 @@ def _coarse(band: Field, factor: int) -> Field:
 
 
 def _classes(view: View, mixture: Mixture, errors: tuple[Field, Field] | None) -> NDArray[np.uint8]:
-    """Sen2Cor classes (H, W). With `errors` (smooth, white): thin cloud and weak shadow missed, bright roofs taken for cloud."""
+    """Sen2Cor classes (H, W). `errors` (smooth, white): thin cloud and weak shadow missed, bright roofs taken for cloud."""
     total, light = view.total(), view.light
     green = sum(mixture.share(n) for n in ("leaf", "dark leaf", "grass", "conifer", "broadleaf", "flower"))
     water = mixture.share("water") + mixture.share("turbid")
@@ -289,7 +289,8 @@ def _classes(view: View, mixture: Mixture, errors: tuple[Field, Field] | None) -
     cirrus = np.zeros_like(total)
     for thickness, ice in zip(view.thickness, view.ice, strict=True):
         cirrus = cirrus + thickness * np.float32(ice)
-    thin_from, dark_below = np.float32(0.3), np.float32(0.88)
+    thin_from: Any = np.float32(0.3)
+    dark_below: Any = np.float32(0.88)
     if errors is not None:
         patchy, white = errors
         scl = np.where((scl == 5) & (white < 0.10), 7, scl)
@@ -298,7 +299,8 @@ def _classes(view: View, mixture: Mixture, errors: tuple[Field, Field] | None) -
     scl = np.where(light < dark_below, 3, scl)
     if errors is not None:
         scl = np.where((light < 0.35) & (errors[1] < 0.05) & (water < 0.5), 6, scl)
-    scl = np.where(total >= thin_from, np.where(total > 12, 9, np.where(cirrus > total / 2, 10, np.where(total > 3, 8, 7))), scl)
+    cloud = np.where(total > 12, 9, np.where(cirrus > total / 2, 10, np.where(total > 3, 8, 7)))
+    scl = np.where(total >= thin_from, cloud, scl)
     return scl.astype(np.uint8)
 
 
@@ -350,8 +352,8 @@ def make_world(
     days = first + step * np.arange(dates) if isinstance(dates, int) else as_days(list(dates))
     if not len(days) or min(size) < 1 or (np.diff(days).astype(int) <= 0).any():
         raise UsageError("A simulated place needs at least one pixel and one date, and dates in ascending order.")
-    covers = draw_covers(seed, len(days)) if cover is None else [cover] * len(days) if isinstance(cover, float | int) else list(cover)
-    forms = [kinds] * len(days) if kinds is None or isinstance(kinds, str) else list(kinds)
+    covers = draw_covers(seed, len(days)) if cover is None else _each(cover, len(days))
+    forms = _each(kinds, len(days))
     if len(covers) != len(days) or len(forms) != len(days) or not all(0 <= c <= 1 for c in covers):
         raise UsageError(f"cover and kinds must be one value, or one per date ({len(days)}); cover lies in [0, 1].")
     passes = np.arange(days[0] - 4, days[-1] + s1_every, s1_every) if s1 else days[:0]
@@ -361,6 +363,10 @@ def make_world(
         covers=tuple(float(c) for c in covers), kinds=tuple(forms), s1_dates=passes, s1_orbits=orbits,
         events=tuple(events), classes=classes, offset=offset,
     )  # fmt: skip
+
+
+def _each(value: Any, count: int) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * count
 
 
 def simulate(
@@ -384,12 +390,13 @@ def simulate(
 ) -> SimulatedPlace:
     """A small simulated place in memory.
 
-    `size` (H, W) pixels of 10 m. `dates`: how many, `step` days apart from `start` (default: a telling season of the climate), or
-    a list. `climate`: temperate, mediterranean, snow, rice or dryland. `bands`: default the ten at 10 and 20 m (L2A) or all
-    thirteen (L1C). `cover`: the share hidden by clouds and shadows, for all dates or per date; default a realistic mix. `kinds`:
-    cumulus, bank, cirrus or overcast, for all dates or per date; default by chance. `s1`: radar every `s1_every` days, from an
-    ascending and a descending orbit in turn. `classes`: the Sen2Cor layer with realistic errors, exact, or none (L1C has none).
-    `offset`: 0, or -1000 to round as products since baseline 04.00 do. `origin`: which part of the endless landscape.
+    `size` (H, W) pixels of 10 m. `dates`: how many, `step` days apart from `start` (default: a telling season of the
+    climate), or a list. `climate`: temperate, mediterranean, snow, rice or dryland. `bands`: default the ten at 10 and 20 m
+    (L2A) or all thirteen (L1C). `cover`: the share hidden by clouds and shadows, for all dates or per date; default a
+    realistic mix. `kinds`: cumulus, bank, cirrus or overcast, for all dates or per date; default by chance. `s1`: radar every
+    `s1_every` days, from an ascending and a descending orbit in turn. `classes`: the Sen2Cor layer with realistic errors,
+    exact, or none (L1C has none). `offset`: 0, or -1000 to round as products since baseline 04.00 do. `origin`: which part of
+    the endless landscape of this seed.
     Raises UsageError for options that cannot be met.
     """
     return hold(SimulatedSource(make_world(

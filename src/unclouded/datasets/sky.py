@@ -9,7 +9,7 @@ infrared and, being above the water vapour, are all that the cirrus band B10 see
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,14 +99,15 @@ class Layer:
         k = self.kind
         if k.stretch == 1.0:
             return fractal(self.salt, rows, cols, k.wavelength, octaves=k.octaves, gain=k.gain)
-        r = rows[:, None].astype(np.float32) + 45 * smooth(self.salt + 1, rows, cols, 160)
-        c = cols[None, :].astype(np.float32) + 45 * smooth(self.salt + 2, rows, cols, 160)
+        r: Any = rows[:, None].astype(np.float32) + 45 * smooth(self.salt + 1, rows, cols, 160)
+        c: Any = cols[None, :].astype(np.float32) + 45 * smooth(self.salt + 2, rows, cols, 160)
         cos, sin = np.float32(np.cos(self.direction)), np.float32(np.sin(self.direction))
-        along, across = (cos * r + sin * c) / np.float32(k.stretch), cos * c - sin * r
+        along: Any = (cos * r + sin * c) / np.float32(k.stretch)
+        across: Any = cos * c - sin * r
         return fractal_at(self.salt, along, across, k.wavelength / 2, octaves=k.octaves, gain=k.gain)
 
     def shade(self, rows: NDArray[np.int64], cols: NDArray[np.int64], light: Sun) -> Field:
-        """Thickness (H, W) of the cloud that stands between every ground pixel and the sun. Ice is too thin to cast a shadow."""
+        """Thickness (H, W) of the cloud between every ground pixel and the sun. Ice is too thin to cast a shadow."""
         if self.kind.ice:
             return np.zeros((len(rows), len(cols)), np.float32)
         far = self.height / 10 * np.tan(min(light.zenith, 1.25))
@@ -125,7 +126,9 @@ def _between(image: Field, r: NDArray[np.float64], c: NDArray[np.float64], first
     ti, tj = (r - i).astype(np.float32), (c - j).astype(np.float32)
     i, j = i - first_r, j - first_c
     top = image[i, j] * (1 - tj) + image[i, j + 1] * tj
-    return top * (1 - ti) + (image[i + 1, j] * (1 - tj) + image[i + 1, j + 1] * tj) * ti
+    bottom = image[i + 1, j] * (1 - tj) + image[i + 1, j + 1] * tj
+    between: Any = top * (1 - ti) + bottom * ti
+    return between
 
 
 def opacity(thickness: Field) -> Field:
@@ -275,9 +278,7 @@ def _calibrated(kind: Kind, salt: int, cover: float, light: Sun, extent: Window)
     cols = extent.col + np.unique(np.linspace(0, extent.width - 1, 64).round().astype(np.int64))
     far = 0.0 if kind.ice else height / 10 * np.tan(min(light.zenith, 1.25))
     overhead = plain.field(rows, cols)
-    sunward = plain.field(
-        rows + round(-np.cos(light.azimuth) * far), cols + round(np.sin(light.azimuth) * far)
-    )
+    sunward = plain.field(rows + round(-np.cos(light.azimuth) * far), cols + round(np.sin(light.azimuth) * far))
     low, high = -8.0, 8.0
     for _ in range(24):
         layer = Layer(kind, salt, (low + high) / 2, height, plain.direction)
