@@ -1,0 +1,205 @@
+"""The default remover: reconstruct a date from what the place itself teaches, without pretrained weights.
+
+    other dates -> candidates (line, short and long mean, damped walk) -> stacked base
+    rehearsals on other dates -> mean correction -> prior of a regression -> posterior by the target's clear pixels
+    -> local Gaussian process on what is left -> sigma
+
+`adapt` fits a small `SceneModel` (scene_model.py) on a bounded sample of the scene; the adapted remover then works cell by
+cell on the absolute pixel grid, each with its own fixed surroundings: a pixel is the same bits however the scene is cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unclouded.models import scene_gp, scene_radar
+from unclouded.models.needs import Needs
+from unclouded.models.scene_features import View, view
+from unclouded.models.scene_model import SceneModel, fit, inputs, likeness
+from unclouded.models.scene_study import Cell, Stack, cells, hashed, stack_of_batch, studied
+from unclouded.models.temporal import Floats, Mask, Pixels
+from unclouded.sample import NO_AGE, Batch, Prediction, Source, as_day
+
+if TYPE_CHECKING:
+    import torch
+
+    from unclouded.scenes.scene import Scene
+
+CELL = 64  # pixels: the unit of prediction
+REACH = 32  # pixels around a cell whose clear pixels its process may use
+HALO = CELL - 1 + REACH + scene_radar.HALO
+INDUCING: dict[str, int] = {"fast": 0, "default": 512, "best": 1500}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """`quality` trades time for the local process, `causal` uses past dates only, `radar` False ignores S1."""
+
+    quality: Literal["fast", "default", "best"] = "default"
+    causal: bool = False
+    radar: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SceneEngine:
+    """The remover. Without `model` it adapts to each batch it is given; `adapt` returns it with the model of a scene."""
+
+    config: Config = field(default_factory=Config)
+    model: SceneModel | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """Any bands, any level, one date or more; radar if there is some; a margin that makes tiles agree bit for bit."""
+        return Needs(sar="optional", dates=(1, None), halo=HALO)
+
+    def adapt(self, scene: Scene, date: np.datetime64) -> SceneEngine:
+        """Study the scene for one date: reads a bounded sample of it, returns the remover that fills it."""
+        day = int(as_day(date).astype(np.int64))
+        sample = studied(scene, day, None, self.config.radar, self.config.seed)
+        bounds = (*scene.place.origin, *scene.shape)
+        return replace(self, model=fit(sample, day, scene.place.bands, self.config.causal, self.config.seed, bounds))
+
+    def __call__(self, batch: Batch) -> Prediction:
+        """A guess, its sigma, source, age and support for every hidden pixel of the target date (observed ones pass through).
+
+        An adapted remover answers for the pixels that lie at least `needs.halo` inside the batch, or at the scene's own edge;
+        the others are NaN.
+        """
+        import torch
+
+        filled = [self._fill(batch, b) for b in range(len(batch))]
+        return Prediction(
+            s2=torch.stack([f.s2 for f in filled]), sigma=torch.stack([f.sigma for f in filled]),
+            source=torch.stack([f.source for f in filled]), age=torch.stack([f.age for f in filled]),
+            support=torch.stack([f.support for f in filled]),
+        )  # fmt: skip
+
+    def _fill(self, batch: Batch, b: int) -> Filled:
+        model = self.model
+        stack = stack_of_batch(batch, b, None if model is None else model.days, self.config.radar)
+        if model is None:
+            everything = stack.pixels(np.ones(stack.shape, bool))
+            bands = batch.places[b].bands
+            model = fit(everything, int(stack.days[stack.t]), bands, self.config.causal, self.config.seed, None)
+        return fill(stack, model, self.config)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """One window, as tensors (C, H, W) and (H, W)."""
+
+    s2: torch.Tensor
+    sigma: torch.Tensor
+    source: torch.Tensor
+    age: torch.Tensor
+    support: torch.Tensor
+
+
+def fill(stack: Stack, model: SceneModel, config: Config) -> Filled:
+    """All hidden pixels of a window that the model can answer for."""
+    import torch
+
+    hidden = ~stack.clear[stack.t]
+    s2 = np.where(hidden, np.float32(np.nan), stack.x[stack.t])
+    sigma = np.where(hidden, np.float32(np.nan), np.zeros_like(s2))
+    source = np.where(hidden, np.uint8(Source.REFUSED), np.uint8(Source.OBSERVED))
+    age = np.where(hidden, np.int16(NO_AGE), np.int16(0))
+    support = np.zeros(stack.shape, np.int16)
+    for cell in cells(stack, hidden & interior(stack, model), CELL, REACH):
+        part = restore(stack, cell, model, config)
+        s2[:, cell.hidden], sigma[:, cell.hidden] = part.guess, part.sigma
+        source[cell.hidden], age[cell.hidden], support[cell.hidden] = part.source, part.age, part.support
+    return Filled(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (s2, sigma, source, age, support)))
+
+
+def interior(stack: Stack, model: SceneModel) -> Mask:
+    """(H, W) pixels whose surroundings the window shows as far as the scene has any."""
+    inside = np.ones(stack.shape, bool)
+    if model.bounds is None:
+        return inside
+    row, col, height, width = model.bounds
+    (h, w), halo = stack.shape, HALO
+    inside[: halo if stack.row > row else 0] = False
+    inside[h - (halo if stack.row + h < row + height else 0) :] = False
+    inside[:, : halo if stack.col > col else 0] = False
+    inside[:, w - (halo if stack.col + w < col + width else 0) :] = False
+    return inside
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answer for the hidden pixels of one cell."""
+
+    guess: Floats  # (B, n)
+    sigma: Floats  # (B, n)
+    source: NDArray[np.uint8]  # (n,)
+    age: NDArray[np.int16]
+    support: NDArray[np.int16]
+
+
+def restore(stack: Stack, cell: Cell, model: SceneModel, config: Config) -> Part:
+    """Regression, then the local process on what it leaves at the clear pixels around."""
+    n = int(cell.hidden.sum())
+    near = inducing(stack, cell, INDUCING[config.quality], config.seed) if model.kernel is not None else None
+    p = stack.pixels(cell.hidden) if near is None else _both(stack.pixels(cell.hidden), stack.pixels(near))
+    use = model.usable(stack.days)
+    v = view(p, stack.t, use, model.bands)
+    q = inputs(model, p, v, use)
+    guess, variance = model.regress(v, q)
+    if near is not None and len(p) - n >= 20:
+        assert model.kernel is not None
+        f, xy = likeness(model, q), np.stack([p.rows, p.cols], 1).astype(np.float32)
+        xy -= xy[0]  # absolute numbers are large for float32
+        left = np.clip((p.x[stack.t][:, n:] - guess[:, n:]) / model.unit[:, None], -5, 5)
+        process = scene_gp.fitted(model.kernel, xy[n:], f[n:], np.ascontiguousarray(left.T))
+        shift, k = process.mean(xy[:n], f[:n])
+        guess = guess[:, :n] + shift.T * model.unit[:, None]
+        variance = variance[:, :n] + process.remains(k) * (model.unit**2)[:, None]
+    else:
+        guess, variance = guess[:, :n], variance[:, :n] + (model.unit**2)[:, None]
+    sigma = np.sqrt(variance) * model.scale[:, None]
+    return _explained(p, v, n, use, model, q, guess.astype(np.float32), sigma.astype(np.float32), stack.t)
+
+
+def _both(a: Pixels, b: Pixels) -> Pixels:
+    from unclouded.models.temporal import join
+
+    return join([a, b])
+
+
+def inducing(stack: Stack, cell: Cell, count: int, seed: int) -> Mask | None:
+    """(H, W) up to `count` clear pixels around a cell, the nearer to its hidden pixels the likelier, drawn by hash."""
+    if count == 0:
+        return None
+    seen = stack.clear[stack.t][cell.around] & stack.clear[:, *cell.around][np.arange(len(stack.days)) != stack.t].any(0)
+    rows, cols = np.nonzero(seen)
+    distance = ndimage.distance_transform_edt(~cell.hidden[cell.around])[rows, cols]
+    u = hashed(rows + cell.around[0].start + stack.row, cols + cell.around[1].start + stack.col, seed)
+    first = np.argsort(-np.log(u) * (2 + distance), kind="stable")[:count]
+    out = np.zeros(stack.shape, bool)
+    out[rows[first] + cell.around[0].start, cols[first] + cell.around[1].start] = True
+    return out
+
+
+def _explained(
+    p: Pixels, v: View, n: int, use: Mask, model: SceneModel, q: Floats, guess: Floats, sigma: Floats, t: int
+) -> Part:
+    """Where each value comes from, from which day, and how many observations bear on it."""
+    day = p.days[t]
+    back = np.where(v.near.has_before[0, :n], day - p.days[v.near.before[0, :n]], NO_AGE)
+    ahead = np.where(v.near.has_after[0, :n], p.days[v.near.after[0, :n]] - day, NO_AGE)
+    age = np.where(back <= ahead, -np.minimum(back, NO_AGE - 1), np.minimum(ahead, NO_AGE - 1))
+    known = v.near.any[:n]
+    by_radar = model.radar_share(q[:, :n], v.raw[:, :n]) if model.radar_rows is not None else np.zeros_like(guess)
+    source = np.where((np.abs(by_radar) > sigma).any(0), Source.DATES_SAR, Source.DATES)
+    source = np.where(known, source, Source.PRIOR).astype(np.uint8)
+    age = np.where(known, age, NO_AGE).astype(np.int16)
+    guess = np.where(known, guess, model.typical[:, None])
+    sigma = np.where(known, sigma, model.spread[:, None])
+    return Part(guess, sigma, source, age, p.clear[use][:, :n].sum(0).astype(np.int16))

@@ -1,0 +1,85 @@
+"""Features of a hidden pixel: what its other dates, its radar and its whole year say about the target day.
+
+Every function works on `Pixels` and is elementwise over them; statistics that tie pixels together are fitted elsewhere, on a
+fixed sample, so that a pixel's features never depend on how the scene was cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.models.temporal import Floats, Mask, Pixels, Sides, damped, faded, gather, share_before, sides
+
+TAUS = (15.0, 80.0)  # days: a short and a long memory
+RADAR_BANDS = ("B04", "B08", "B11")  # red, NIR, SWIR: where the VH anomaly is allowed to act in proportion to the spectrum
+
+
+@dataclass(frozen=True)
+class View:
+    """What the other dates show of N pixels on one day."""
+
+    candidates: Floats  # (K, B, N) straight line, short mean, long mean, damped walk
+    raw: Floats  # (F, N) features, unscaled
+    near: Sides
+    walk: Floats  # (N,) variance of the damped walk: grows with the hole
+    spread: Floats  # (B, N) disagreement of the neighbours: |a1 - b1|
+
+
+def view(p: Pixels, t: int, use: Mask, bands: tuple[str, ...]) -> View:
+    """Candidates and features of all pixels for date index t, from the dates `use` (T,), of which t must not be one."""
+    near = sides(p.clear, p.days, t, use)
+    w = share_before(p.days, t, near)
+    b1, a1 = gather(p.x, near.before[0]), gather(p.x, near.after[0])
+    b2, a2 = gather(p.x, near.before[1]), gather(p.x, near.after[1])
+    line = w * b1 + (1 - w) * a1
+    short, long = faded(p, t, use, TAUS)
+    walk, variance = damped(p, t, use)
+    slope = a1 - b1
+    raw = [line, short - line, long - line, slope, b1 - b2, a2 - a1, w * slope, *_radar(p, t, near, w, line, slope, bands)]
+    return View(np.stack([line, short, long, walk]), np.concatenate(raw), near, variance, np.abs(slope))
+
+
+def _radar(p: Pixels, t: int, near: Sides, w: Floats, line: Floats, slope: Floats, bands: tuple[str, ...]) -> list[Floats]:
+    """S1 at the day, its change against the neighbours' days, in 3 x 3 and 7 x 7 pixels, and products with the spectrum."""
+    if p.radar is None or p.ground is None:
+        return []
+    now = p.radar[t]
+    then_b, then_a = gather(p.radar, near.before[0]), gather(p.radar, near.after[0])
+    change = now - w * then_b - (1 - w) * then_a
+    at = [bands.index(b) for b in RADAR_BANDS if b in bands]
+    vh, vh_change = now[1], change[1]
+    products = [vh * line[at], vh * slope[at], vh_change * line[at]] if at else []
+    return [now[:2], change, (then_a - then_b)[:2], p.ground, *products]
+
+
+def yearly(p: Pixels, use: Mask, epochs: NDArray[np.int64]) -> Floats:
+    """(E * B (+ E * 2), N): the pixel's year, filled linearly in time at `epochs` (days), and its radar anomalies.
+
+    Outside its first and last clear observation a pixel keeps the nearest one.
+    """
+    parts = []
+    at = np.flatnonzero(use)
+    for day in epochs:
+        parts.append(_line_at(p, at, int(day)))
+    if p.radar is not None:
+        nearest = [int(np.abs(p.days - day).argmin()) for day in epochs]
+        parts += [np.float32(0.015) * p.radar[u, 2:] for u in nearest]
+    return np.concatenate(parts)
+
+
+def _line_at(p: Pixels, at: NDArray[np.integer], day: int) -> Floats:
+    n = len(p)
+    before, after = np.full(n, -1, np.int16), np.full(n, -1, np.int16)
+    for u in at[p.days[at] <= day]:
+        np.copyto(before, np.int16(u), where=p.clear[u])
+    for u in at[p.days[at] > day][::-1]:
+        np.copyto(after, np.int16(u), where=p.clear[u])
+    before, after = np.where(before < 0, after, before), np.where(after < 0, before, after)
+    before, after = np.maximum(before, 0), np.maximum(after, 0)  # never clear: x is 0 there
+    back, ahead = np.maximum(day - p.days[before], 0), np.maximum(p.days[after] - day, 0)
+    w = (ahead / np.maximum(back + ahead, 1)).astype(np.float32)
+    w = np.where(before == after, np.float32(1), w)
+    return np.asarray(w * gather(p.x, before) + (1 - w) * gather(p.x, after), np.float32)

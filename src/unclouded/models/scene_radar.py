@@ -1,0 +1,64 @@
+"""Radar through the year as anomalies: dB minus the mean of the same orbit at the pixel, smoothed in space and time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.models.temporal import Floats, Mask
+
+SIGMA_DAYS = 6.0
+REACH_DAYS = 18
+HALO = 3  # pixels: the wide mean is 7 x 7
+
+
+def anomalies(
+    s1: Floats, valid: Mask, s1_days: NDArray[np.int64], orbits: NDArray[np.int64] | None, days: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """dB (T1, 2, H, W) -> anomalies at the optical `days` (T, 4, H, W), and the mean (2, H, W).
+
+    Channels: VV, VH in 3 x 3 pixels, then in 7 x 7. Relative orbits look at the ground from different angles: each is compared
+    with its own mean; where the orbit is unknown, acquisitions of one orbit recur every 6 days (12 for one satellite).
+    Where radar is missing the anomaly is 0.
+    """
+    keys = s1_days % 6 if orbits is None or (orbits < 0).any() else orbits
+    seen = valid.astype(np.float32)
+    dB = np.where(valid[:, None], s1, np.float32(0))
+    mean = _mean(dB, seen)
+    away = np.zeros_like(dB)
+    for key in np.unique(keys):
+        of = keys == key
+        centre = _mean(dB[of], seen[of])
+        away[of] = (dB[of] - centre) * seen[of][:, None]
+    out = np.zeros((len(days), 4, *s1.shape[2:]), np.float32)
+    for t, day in enumerate(days):
+        near = np.flatnonzero(np.abs(s1_days - day) <= REACH_DAYS)
+        total, weight = np.zeros_like(mean), np.zeros(s1.shape[2:], np.float32)
+        for k in near:
+            g = np.float32(np.exp(-0.5 * ((s1_days[k] - day) / SIGMA_DAYS) ** 2))
+            total += g * away[k]
+            weight += g * seen[k]
+        for at, radius in ((slice(0, 2), 1), (slice(2, 4), 3)):
+            out[t, at] = boxed(total, radius) / np.maximum(boxed(weight[None], radius), np.float32(1e-6))
+    return out, np.asarray(boxed(mean, 1) / boxed(np.ones_like(mean), 1), np.float32)
+
+
+def _mean(dB: Floats, seen: Floats) -> Floats:
+    total, count = np.zeros_like(dB[0]), np.zeros(seen.shape[1:], np.float32)
+    for x, s in zip(dB, seen, strict=True):
+        total += x
+        count += s
+    mean: Floats = total / np.maximum(count, 1)
+    return mean
+
+
+def boxed(x: Floats, radius: int) -> Floats:
+    """Sums over (2 radius + 1)^2 pixels, zero outside. Added in a fixed order, so that no pixel depends on the cut."""
+    for axis in (-2, -1):
+        wide = np.pad(x, [(radius, radius) if a == x.ndim + axis else (0, 0) for a in range(x.ndim)])
+        size = x.shape[axis]
+        parts = [np.take(wide, range(k, k + size), axis) for k in range(2 * radius + 1)]
+        x = parts[0]
+        for part in parts[1:]:
+            x = x + part
+    return x

@@ -1,0 +1,182 @@
+"""What the engine sees: a batch or scene as a stack of clear observations, and the bounded sample it studies.
+
+This is the wall against leaks: an invisible value becomes 0 here, and `clear` says so; nothing later can tell what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.errors import UsageError
+from unclouded.models import scene_radar
+from unclouded.models.temporal import Floats, Mask, Pixels, join
+from unclouded.sample import Batch, Sample, Window
+
+if TYPE_CHECKING:
+    from unclouded.scenes.scene import Scene
+
+PLOT = 64  # pixels: side of the squares that a large scene is studied in, all pixels of them
+PLOTS = 9
+BLOCK, BLOCKS = 256, 36  # pixels: side and number of the windows read for the study
+EXTRA = 20_000  # pixels between the plots, of which the clear ones of the target are kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A window over time, the target day among its dates. Row and column of its first pixel are absolute."""
+
+    x: Floats  # (T, B, H, W) reflectance, 0 where not clear
+    clear: Mask  # (T, H, W)
+    days: NDArray[np.int64]
+    t: int
+    row: int
+    col: int
+    radar: Floats | None  # (T, 4, H, W)
+    ground: Floats | None  # (2, H, W)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.clear.shape[1], self.clear.shape[2]
+
+    def pixels(self, at: Mask) -> Pixels:
+        """The pixels where `at` (H, W), row by row."""
+        rows, cols = np.nonzero(at)
+        return Pixels(
+            x=self.x[:, :, rows, cols], clear=self.clear[:, rows, cols], days=self.days,
+            rows=rows + self.row, cols=cols + self.col,
+            radar=None if self.radar is None else self.radar[:, :, rows, cols],
+            ground=None if self.ground is None else self.ground[:, rows, cols],
+        )  # fmt: skip
+
+
+def stacked(
+    s2: Floats, clear: Mask, days: NDArray[np.int64], target: int, origin: tuple[int, int], *,
+    s1: Floats | None = None, s1_valid: Mask | None = None, s1_days: NDArray[np.int64] | None = None,
+    orbits: NDArray[np.int64] | None = None, keep: NDArray[np.int64] | None = None,
+) -> Stack:  # fmt: skip
+    """Arrays of one place -> a Stack. `target` is a day; `keep` the optical days to use (None: all)."""
+    real = np.unique(days, return_index=True)[1]  # padded frames repeat the last day
+    if keep is not None:
+        real = real[np.isin(days[real], keep) | (days[real] == target)]
+    x, seen, days = s2[real], clear[real], days[real]
+    if target not in days:
+        at = int(np.searchsorted(days, target))
+        x, seen, days = np.insert(x, at, 0, 0), np.insert(seen, at, False, 0), np.insert(days, at, target)
+    radar = ground = None
+    if s1 is not None and s1_valid is not None and s1_days is not None and s1_valid.any():
+        radar, ground = scene_radar.anomalies(s1, s1_valid, s1_days, orbits, days)
+    return Stack(
+        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=int(np.searchsorted(days, target)),
+        row=origin[0], col=origin[1], radar=radar, ground=ground,
+    )  # fmt: skip
+
+
+def stack_of_batch(batch: Batch, b: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
+    """One sample of a batch. Raises UsageError where no target day is stated."""
+    days = batch.s2_days[b].numpy()
+    if batch.target_day is not None:
+        target = int(batch.target_day[b])
+    elif batch.target_index is not None and int(batch.target_index[b]) >= 0:
+        target = int(days[int(batch.target_index[b])])
+    else:
+        raise UsageError("The batch names no date to restore.", do="read it with scene.read(window, target=date).")
+    has = radar and batch.s1 is not None and batch.s1_valid is not None and batch.s1_days is not None
+    return stacked(
+        batch.s2[b].numpy(), batch.clear()[b].numpy(), days, target, batch.places[b].origin,
+        s1=batch.s1[b].numpy() if has and batch.s1 is not None else None,
+        s1_valid=batch.s1_valid[b].numpy() if has and batch.s1_valid is not None else None,
+        s1_days=batch.s1_days[b].numpy() if has and batch.s1_days is not None else None,
+        orbits=None if batch.s1_orbits is None else batch.s1_orbits[b].numpy(), keep=keep,
+    )  # fmt: skip
+
+
+def stack_of_sample(sample: Sample, target: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
+    """The same for a Sample read from a scene."""
+    has = radar and sample.s1 is not None and sample.s1_dates is not None
+    return stacked(
+        sample.s2, sample.clear(), sample.s2_dates.astype(np.int64), target, sample.place.origin,
+        s1=sample.s1 if has else None, s1_valid=sample.s1_valid if has else None,
+        s1_days=sample.s1_dates.astype(np.int64) if has and sample.s1_dates is not None else None,
+        orbits=None if sample.s1_orbits is None else sample.s1_orbits.astype(np.int64), keep=keep,
+    )  # fmt: skip
+
+
+def hashed(rows: NDArray[np.int64], cols: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Uniform numbers in (0, 1) from absolute row and column alone (splitmix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + cols.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)
+        z += np.uint64(seed) * np.uint64(0x8CB92BA72F3D8DD7)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+
+
+def studied(scene: Scene, target: int, keep: NDArray[np.int64] | None, radar: bool, seed: int) -> Pixels:
+    """The bounded sample: whole plots spread over the scene, and clear pixels of the target from between them."""
+    if scene.shape[0] * scene.shape[1] <= PLOTS * PLOT**2:
+        return _read(scene, scene.window, target, keep, radar).pixels(np.ones(scene.shape, bool))
+    blocks = _spread(list(scene.blocks(BLOCK)), BLOCKS, seed)
+    plots = set(np.linspace(0, len(blocks) - 1, min(PLOTS, len(blocks))).astype(int).tolist())
+    share = EXTRA / (len(blocks) * BLOCK**2)
+    return join([_sampled(scene, w, target, keep, radar, seed, share, k in plots) for k, w in enumerate(blocks)])
+
+
+def _spread(windows: list[Window], count: int, seed: int) -> list[Window]:
+    """At most `count` windows, one from each equal share of the scene in reading order, drawn by hash."""
+    if len(windows) <= count:
+        return windows
+    edges = np.linspace(0, len(windows), count + 1).astype(int)
+    draw = hashed(np.arange(count), np.arange(count), seed)
+    return [windows[low + int(u * (high - low))] for low, high, u in zip(edges[:-1], edges[1:], draw, strict=True)]
+
+
+def _read(scene: Scene, window: Window, target: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
+    return stack_of_sample(scene.read(window, target=np.datetime64(target, "D")), target, keep, radar)
+
+
+def _sampled(
+    scene: Scene, window: Window, target: int, keep: NDArray[np.int64] | None, radar: bool, seed: int, share: float, plot: bool
+) -> Pixels:
+    """A block's clear pixels of the target, thinned by hash to `share` of all, and its middle plot whole if asked."""
+    wide = window.grow(scene_radar.HALO, scene.shape)
+    stack = _read(scene, wide, target, keep, radar)
+    inside = np.zeros(stack.shape, bool)
+    inside[window.inside(wide).slices] = True
+    rows, cols = np.indices(stack.shape)
+    at = inside & stack.clear[stack.t] & (hashed(rows + stack.row, cols + stack.col, seed) < share)
+    if plot:
+        row, col = window.inside(wide)[:2]
+        row, col = row + max(window.height - PLOT, 0) // 2, col + max(window.width - PLOT, 0) // 2
+        at[row : row + PLOT, col : col + PLOT] |= inside[row : row + PLOT, col : col + PLOT]
+    return stack.pixels(at)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of prediction: the hidden pixels of a square of the absolute grid, and the clear ones around it."""
+
+    hidden: Mask  # (H, W) of the window
+    around: tuple[slice, slice]  # the square and its surroundings in the window
+
+
+def cells(stack: Stack, hidden: Mask, side: int, reach: int) -> Iterator[Cell]:
+    """The squares of `side` pixels on the absolute grid that hold hidden pixels."""
+    height, width = stack.shape
+    for top in range(-(stack.row % side), height, side):
+        for left in range(-(stack.col % side), width, side):
+            at = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
+            if not hidden[at].any():
+                continue
+            inside = np.zeros_like(hidden)
+            inside[at] = hidden[at]
+            around = tuple(
+                slice(max(first - reach, 0), min(first + side + reach, size)) for first, size in ((top, height), (left, width))
+            )
+            yield Cell(inside, (around[0], around[1]))
