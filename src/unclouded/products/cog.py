@@ -125,7 +125,8 @@ def create_raster(path, *, height, width, count, dtype, grid, nodata):
 def _create(path: Path, plane: Plane) -> DatasetWriter:
     height, width = plane.shape
     target = create_raster(
-        path, height=height, width=width, count=len(plane.descriptions), dtype=plane.dtype, grid=plane.grid, nodata=plane.nodata,
+        path, height=height, width=width, count=len(plane.descriptions), dtype=plane.dtype, grid=plane.grid,
+        nodata=plane.nodata,
     )  # fmt: skip
     target.descriptions = plane.descriptions
     if plane.scales:
@@ -166,7 +167,7 @@ def raster_digest(path: Path) -> str:
     with open_raster(path) as source:
         sha = hashlib.sha256(json.dumps(_header(source), sort_keys=True).encode())
         for strip in _strips(source):
-            sha.update(np.ascontiguousarray(strip))
+            sha.update(strip.tobytes())
     return sha.hexdigest()
 
 

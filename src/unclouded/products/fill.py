@@ -106,7 +106,9 @@ def fill(
     delivered = tuple(read_counts(scene, i, layer, native_window(window, layer.factor)) for layer in stored)
     _check(classes, guess, window, len(scene.place.bands))
     used = np.where(_measured(delivered, stored, window), classes, np.uint8(Cover.NODATA))
-    hidden = HIDING[used] | ((used == Cover.NODATA) if limits.nodata else False)
+    hidden: NDArray[np.bool_] = np.asarray(HIDING[used])
+    if limits.nodata:
+        hidden = hidden | (used == Cover.NODATA)
     kept = hidden & ~_refused(guess, limits, hidden)
     source = _source(guess, used, hidden, kept)
     clear = tuple(
@@ -221,7 +223,7 @@ def _measured(delivered: tuple[NDArray[Any], ...], layers: tuple[Layer, ...], wi
     """(h, w): at least one band holds data there. A mask file may call a pixel clear that was never measured."""
     measured = np.zeros((window.height, window.width), bool)
     for dn, layer in zip(delivered, layers, strict=True):
-        measured |= spread(reflectance_of(dn, layer)[1].any(0), layer.factor, window)
+        measured |= spread(np.asarray(reflectance_of(dn, layer)[1].any(0)), layer.factor, window)
     return measured
 
 
@@ -238,8 +240,9 @@ def _refused(guess: Guess | None, limits: Limits, hidden: NDArray[np.bool_]) -> 
         age = np.full(hidden.shape, NO_AGE, np.int16) if guess.age is None else guess.age
         refused |= np.abs(age.astype(np.int32)) > limits.max_age
     if limits.max_sigma is not None:
-        refused |= True if guess.sigma is None else ~(guess.sigma <= limits.max_sigma).all(0)
-    return refused
+        known = np.zeros_like(hidden) if guess.sigma is None else (guess.sigma <= limits.max_sigma).all(0)
+        refused = refused | ~known
+    return np.asarray(refused)
 
 
 def _source(
@@ -272,7 +275,7 @@ def _fill_layer(
     if guess is not None and rebuild.any():
         total = _gather(np.where(kept, guess, np.float32(0)).astype(np.float64), layer.factor, window)
         out[:, rebuild] = to_counts(
-            (total[:, rebuild] / some_kept[rebuild])[:, None], dtype=layer.dtype, quantification=layer.quantification,
+            (total[:, rebuild] / some_kept[rebuild])[:, None], dtype=np.dtype(layer.dtype), quantification=layer.quantification,
             offset=layer.offset, nodata=layer.nodata,
         )[:, 0]  # fmt: skip
     return out
@@ -287,7 +290,7 @@ def _sigma(
     kept: NDArray[np.bool_],
     source: NDArray[np.uint8],
 ) -> NDArray[np.uint16]:
-    """Observed 0, rebuilt at least 1, else unknown. A clear pixel beneath a rebuilt coarse one has sigma in the coarse bands."""
+    """Observed 0, rebuilt at least 1, else unknown. Clear pixels beneath a rebuilt coarse one have sigma in its bands."""
     sigma = np.where(source == Source.OBSERVED, np.uint16(0), np.uint16(SIGMA_UNKNOWN))
     out = np.repeat(sigma[None], len(scene.place.bands), axis=0)
     if guess is None or guess.sigma is None:

@@ -6,6 +6,7 @@ and its bytes match the line's checksums; whatever else lies in the folder is ru
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -58,7 +59,7 @@ class Journal:
 
     def add(self, window: Window, arrays: tuple[NDArray[Any], ...], pixels: Mapping[str, int]) -> None:
         """Keep a block for good: when this returns, a power cut does not lose it. Raises OSError."""
-        packed = [zlib.compress(np.ascontiguousarray(a), 1) for a in arrays]
+        packed = [zlib.compress(a.tobytes(), 1) for a in arrays]
         starts = np.cumsum([0, *map(len, packed)]).tolist()
         pieces = tuple(
             Piece(start, len(data), crc_of(a)) for start, data, a in zip(starts, packed, arrays, strict=False)
@@ -128,7 +129,7 @@ def _entry(line: bytes) -> Entry | None:
 
 def crc_of(array: NDArray[Any]) -> int:
     """CRC-32 of an array's bytes in row order."""
-    return zlib.crc32(np.ascontiguousarray(array))
+    return zlib.crc32(array.tobytes())
 
 
 def job_digest(job: Mapping[str, Any]) -> str:
@@ -179,6 +180,16 @@ def write_file(path: Path, data: bytes) -> None:
         sync(file.fileno())
     os.replace(fresh, path)
     sync_folder(path.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that a reader finds either; False where the system cannot (Linux renameat2 can)."""
+    at_cwd, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), swap) == 0)
 
 
 @contextmanager

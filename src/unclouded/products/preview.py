@@ -1,7 +1,7 @@
 """Small pictures of a product: gathered block by block while the pixels are at hand, drawn once at the end.
 
-A full tile is never read again for its quicklook: every block leaves a glimpse of itself (means over `step` x `step` pixels), and
-glimpses are put together into a `Look` of at most `SIDE` pixels.
+A full tile is never read again for its quicklook: every block leaves a glimpse of itself (means over `step` x `step` pixels),
+and glimpses are put together into a `Look` of at most `SIDE` pixels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INK, PAPER, FAINT = (28, 34, 38), (255, 255, 255), (112, 122, 128)
 
 
 def step_for(shape: tuple[int, int], block: int) -> int:
-    """How many pixels a side one glimpse pixel stands for: the smallest divisor of the block that brings the scene under SIDE."""
+    """How many pixels a side one glimpse pixel stands for: the smallest divisor of the block that fits the scene into SIDE."""
     fits = [s for s in range(1, block + 1) if block % s == 0 and max(shape) <= SIDE * s]
     return fits[0] if fits else block
 
@@ -84,7 +84,8 @@ class Look:
         """Put the glimpse of one block in its place. Call in one order, so that sums are the same to the bit."""
         height, width = parts[2].shape
         at = Window(window.row // self.step, window.col // self.step, height, width).slices
-        for whole, part in zip((self.before, self.after, self.source, self.sigma), parts, strict=False):
+        wholes: tuple[NDArray[Any], ...] = (self.before, self.after, self.source, self.sigma)
+        for whole, part in zip(wholes, parts, strict=False):
             whole[(..., *at)] = part
         self.sums[:] += parts[4]
 
@@ -216,7 +217,7 @@ def quicklook(path: Path, look: Look, *, title: str) -> None:
         _text(pen, (left + pen.textlength(name, font=_font(22)) + 12, top + 11), note, 15, FAINT)
         page.paste(_framed(picture, size, smooth=n < 2), (left, top + label))
     _legends(pen, look, margin, wide, page.height - 76)
-    page.save(path, optimize=True)
+    page.save(path)
 
 
 def _framed(picture: NDArray[np.uint8], size: tuple[int, int], *, smooth: bool) -> Image:

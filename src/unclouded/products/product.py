@@ -35,6 +35,7 @@ from unclouded.products.journal import (
     check_job,
     crc_of,
     disk_errors,
+    exchange,
     job_digest,
     sync,
     sync_folder,
@@ -96,7 +97,7 @@ def planes_of(scene: Scene, layers: Sequence[Layer]) -> tuple[Plane, ...]:
             name="sigma", dtype="uint16", nodata=SIGMA_UNKNOWN, descriptions=scene.place.bands,
             scales=(1 / SIGMA_UNIT,) * len(scene.place.bands), offsets=(0.0,) * len(scene.place.bands), **own,
         ),
-        Plane(name="age", dtype="int16", nodata=NO_AGE, descriptions=("days from the target date",), overviews="nearest", **own),
+        Plane(name="age", dtype="int16", nodata=NO_AGE, descriptions=("days",), overviews="nearest", **own),
     )  # fmt: skip
 
 
@@ -189,7 +190,8 @@ class ProductWriter:
         if job.exists() and not self._overwrite and (journal := self.staging / "journal.jsonl").exists():
             done = journal.read_bytes().count(b"\n")
             raise UsageError(
-                f"An unfinished run of {self.date} is here.", where=self.staging, why=f"{done} of {len(self.blocks)} blocks are done.",
+                f"An unfinished run of {self.date} is here.", where=self.staging,
+                why=f"{done} of {len(self.blocks)} blocks are done.",
                 do="use --resume to continue it, or --overwrite to start anew.",
             )  # fmt: skip
 
@@ -285,7 +287,8 @@ class ProductWriter:
             for window, entry in self.journal.entries.items():
                 if crc_of(read_window(source, plane.window(window))) != entry.pieces[n].crc:
                     raise VerificationFailed(
-                        f"{path.name} does not read back as it was written.", where=path, why=f"pixels of {tuple(window)} differ.",
+                        f"{path.name} does not read back as it was written.", where=path,
+                        why=f"pixels of {tuple(window)} differ.",
                         do="check the disk and run the same command with --resume.",
                     )  # fmt: skip
         if not is_cog(path):
@@ -311,17 +314,20 @@ class ProductWriter:
         return look
 
     def _swap(self, folder: Path) -> None:
-        """The commit: one rename. Where a product is replaced, it stays whole until the moment it is set aside."""
-        if self.final.exists():
-            os.rename(self.final, self._old)
-        os.rename(folder, self.final)
+        """The commit: one rename. A product that was there stays until that moment and then lies in the staging folder."""
+        if not self.final.exists():
+            os.rename(folder, self.final)
+        elif not exchange(folder, self.final):
+            os.rename(self.final, self._old)  # a kill right here is put right by the next run
+            os.rename(folder, self.final)
         sync_folder(self.out)
 
 
 def _how_written(id: str, day: np.datetime64, block: int, scene: Scene, layers: Sequence[Layer]) -> dict[str, Any]:
     grid = scene.place.grid
     return {
-        "code": unclouded.__version__, "id": id, "date": str(day), "block": block, "shape": scene.shape, "bands": scene.place.bands,
+        "code": unclouded.__version__, "id": id, "date": str(day), "block": block,
+        "shape": scene.shape, "bands": scene.place.bands,
         "crs": str(grid.crs) if grid is not None else None, "transform": list(grid.affine)[:6] if grid is not None else None,
         "layers": [{k: v for k, v in asdict(layer).items() if k != "grid"} for layer in layers],
     }  # fmt: skip
@@ -377,7 +383,7 @@ def write_catalogue(out: Path) -> None:
 def load_product(folder: Path | str, *, verify: bool = False) -> Product:
     """A finished product. `verify` also reads every file against the manifest's SHA-256.
 
-    Raises InputMissing for a folder without a manifest (an unfinished or foreign folder), InputCorrupt where files do not match it.
+    Raises InputMissing for a folder without a manifest (unfinished or foreign), InputCorrupt where files do not match it.
     """
     home = Path(folder)
     try:
@@ -394,12 +400,13 @@ def load_product(folder: Path | str, *, verify: bool = False) -> Product:
             "The manifest cannot be read.", where=home / MANIFEST, why=repr(error), do="make the product again."
         ) from error
     for name, fact in files.items():
-        path = home / name
+        path = home / Path(name).name
         size = path.stat().st_size if path.is_file() else -1
         if size != fact["bytes"] or (verify and file_sha256(path) != fact["sha256"]):
             raise InputCorrupt(
                 f"{name} is not the file that was published.", where=path,
-                why=f"its {'size' if size != fact['bytes'] else 'SHA-256'} differs from the manifest.", do="make the product again.",
+                why=f"its {'size' if size != fact['bytes'] else 'SHA-256'} differs from the manifest.",
+                do="make the product again.",
             )  # fmt: skip
     paths = {_role(name, id): home / name for name in files}
     return Product(folder=home, id=id, date=day, files=paths, item=item, manifest=manifest)

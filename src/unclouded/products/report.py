@@ -84,9 +84,10 @@ def render(report: Report) -> str:
         shown=" ".join(dict.fromkeys(look.bands[b] for b in composite(look.bands))),
         before=data_uri(before, photo=True), after=data_uri(after, photo=True),
         source=data_uri(source_picture(look)), sigma=data_uri(sigma_picture(look)),
-        legend=[(SOURCE_NAMES[code], _css(SOURCE_COLOURS[code]), percent(share), 100 * share) for code, share in _shares(facts, look)],
+        legend=[(SOURCE_NAMES[s], _css(SOURCE_COLOURS[s]), percent(share), 100 * share) for s, share in _shares(facts, look)],
         heat=", ".join(_css(rgb) for rgb in HEAT), sigma_top=f"{sigma_top(look):.2f}",
-        headline=headline(facts), chart=chart(look), probe=probe_rows(facts.get("probe"), look.bands), about=facts.get("probe") or {},
+        headline=headline(facts), chart=chart(look),
+        probe=probe_rows(facts.get("probe"), look.bands), about=facts.get("probe") or {},
         options=list(flat(_options(facts))), warnings=_warnings(facts), decisions=list(flat(_decisions(facts))),
         rasters=facts["rasters"], digest=facts["digest"],
     )  # fmt: skip
@@ -151,7 +152,11 @@ def chart(look: Look) -> Chart | None:
     tick = _tick(max(0.05, float(known.max())))
     top = tick * int(np.ceil(max(0.05, float(known.max())) / tick))
     ticks = [k * tick for k in range(round(top / tick) + 1)]
-    lines = (("observed ground", "seen", seen), ("hidden pixels, as delivered", "before", before), ("hidden pixels, rebuilt", "after", after))
+    lines = (
+        ("observed ground", "seen", seen),
+        ("hidden pixels, as delivered", "before", before),
+        ("hidden pixels, rebuilt", "after", after),
+    )
     return Chart(
         tuple(Line(name, style, _points(values, look.bands, top)) for name, style, values in lines),
         tuple((_x(band), band) for band in look.bands),

@@ -1,8 +1,9 @@
-"""The STAC item of a product: plain JSON, STAC 1.1 with the proj, eo, raster, processing, classification and file extensions."""
+"""The STAC item of a product: plain JSON, STAC 1.1 with extensions proj, eo, raster, processing, classification, file."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def footprint(scene: Scene) -> tuple[dict[str, Any] | None, list[float] | None]:
     grid = scene.place.grid
     if grid is None or grid.crs is None:
         return None, None
-    outline = grid.geographic_extent
+    outline = grid.extent.to_crs("EPSG:4326", resolution=math.inf)  # corners only: a tile is a quadrilateral to a metre or so
     ring = [[round(float(x), 7), round(float(y), 7)] for x, y in outline.exterior.points]
     box = outline.boundingbox
     return {"type": "Polygon", "coordinates": [ring]}, [round(float(v), 7) for v in box.bbox]
