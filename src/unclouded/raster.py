@@ -1,1 +1,477 @@
-"""The one gateway to raster files (placeholder until its owner writes it)."""
+"""The one gateway to raster files: every raster is opened, read and created here, and nowhere else.
+
+A name ending in .tif proves nothing: a VRT in disguise reads other files or the network, sidecars rewrite metadata, a small
+file can claim a terabyte. So the driver is one explicit string chosen from the first bytes, the path must be a local file (or
+a member of a local .zip), sidecars are switched off, and sizes are limited before a pixel is read. Regridding works on
+arrays, with validity resampled apart from the values, so that missing pixels never bleed into measured ones.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
+from unclouded.sample import Window
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader, DatasetWriter
+
+Resampling = Literal["nearest", "bilinear"]
+PathLike = str | os.PathLike[str]
+
+MAX_SIDE = 20_000  # pixels
+MAX_BANDS = 64
+MAX_BYTES = 8 * 2**30  # decoded, per file
+MAX_BLOCK_BYTES = 2**30  # what GDAL must hold to read one pixel
+MAX_RATIO = 1_000  # decoded over stored, unless the blocks are constant
+MAX_ZIP_ENTRIES = 20_000
+MAX_ZIP_BYTES = 16 * 2**30
+MAX_ZIP_RATIO = 200
+MAX_OPEN = 48  # datasets kept open per thread
+
+LOCKS: Mapping[str, Any] = {
+    "GDAL_PAM_ENABLED": False,  # .aux.xml would change nodata, scale, CRS
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # .msk, .ovr, world files beside the raster
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "GDAL_HTTP_MAX_RETRY": 0,
+    "GDAL_NUM_THREADS": 1,
+}
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_JP2 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+
+
+def zip_path(archive: PathLike, member: str) -> str:
+    """The path under which `open_raster` finds a member of a local zip file: /vsizip/{archive}/member."""
+    return f"/vsizip/{{{os.path.abspath(archive)}}}/{member}"
+
+
+def open_raster(path: PathLike) -> DatasetReader:
+    """Open a local GeoTIFF or JPEG 2000 file (or a zip member, see `zip_path`) for reading.
+
+    Raises InputMissing, InputCorrupt (cannot be decoded), RefusedForSafety (other drivers in disguise, addresses, sizes
+    beyond the limits).
+    """
+    from rasterio import open as rasterio_open  # noqa: TID251 - the gateway itself
+    from rasterio._err import CPLE_BaseError
+    from rasterio.env import Env
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    name, head, stored = _look(path)
+    driver = _driver(path, head)
+    try:
+        with Env(**LOCKS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio_open(name, driver=driver)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise damaged(path, error) from error
+    try:
+        _check_size(path, dataset, stored)
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def damaged(path: PathLike, why: object) -> InputCorrupt:
+    """The error for a file that does not decode."""
+    text = " ".join(str(why).split())
+    return InputCorrupt(
+        f"{Path(path).name} is damaged: it cannot be decoded. Nothing was written.",
+        where=path, why=text[:300], do="copy or download the file again.",
+    )  # fmt: skip
+
+
+def read(dataset: DatasetReader, bands: Sequence[int], window: Window | None = None) -> NDArray[Any]:
+    """Stored values (C, h, w) of the 1-based `bands` in a window inside the raster.
+
+    Raises InputCorrupt where a block is damaged.
+    """
+    from rasterio._err import CPLE_BaseError
+    from rasterio.env import Env
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window as RasterioWindow
+
+    at = None if window is None else RasterioWindow(window.col, window.row, window.width, window.height)
+    try:
+        with Env(**LOCKS):
+            return dataset.read(list(bands), window=at)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise damaged(dataset.name, error) from error
+
+
+def create_raster(
+    path: PathLike,
+    *,
+    height: int,
+    width: int,
+    count: int,
+    dtype: str,
+    grid: GeoBox | None,
+    nodata: float | None = None,
+    descriptions: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    compress: str | None = None,
+    block: int = 256,
+) -> DatasetWriter:
+    """Create a tiled GeoTIFF for writing, to be closed by the caller (`with`).
+
+    Raises OutputFailed where it cannot be created.
+    """
+    from rasterio import open as rasterio_open  # noqa: TID251 - the gateway itself
+    from rasterio._err import CPLE_BaseError
+    from rasterio.env import Env
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    place = {} if grid is None else {"crs": _crs_text(grid), "transform": grid.affine}
+    squeeze = {} if compress is None else {"compress": compress, "predictor": 3 if np.dtype(dtype).kind == "f" else 2}
+    try:
+        with Env(**LOCKS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            target = rasterio_open(
+                Path(path), "w", driver="GTiff", height=height, width=width, count=count, dtype=dtype, nodata=nodata,
+                tiled=True, blockxsize=block, blockysize=block, bigtiff="IF_SAFER", interleave="band", **place, **squeeze,
+            )  # fmt: skip
+    except (RasterioError, CPLE_BaseError) as error:
+        raise OutputFailed(f"{Path(path).name} cannot be created.", where=path, why=str(error)) from error
+    if descriptions:
+        target.descriptions = tuple(descriptions)
+    if tags:
+        target.update_tags(**tags)
+    return target
+
+
+def _crs_text(grid: GeoBox) -> str | None:
+    return None if grid.crs is None else str(grid.crs)
+
+
+def grid_of(dataset: DatasetReader) -> GeoBox | None:
+    """The pixel grid of a raster; None if it has no CRS. Raises InputUnsupported if it is rotated or not north-up."""
+    from odc.geo.geobox import GeoBox
+
+    if dataset.crs is None:
+        return None
+    a = dataset.transform
+    if a.b or a.d or a.a <= 0 or a.e >= 0 or not all(map(math.isfinite, a[:6])):
+        raise InputUnsupported(
+            f"{Path(dataset.name).name} is rotated or not north-up.", where=dataset.name,
+            why=f"its transform is {tuple(a[:6])}; expected positive width, negative height, no rotation.",
+            do="regrid it first: gdalwarp -t_srs <CRS> in.tif out.tif",
+        )  # fmt: skip
+    return GeoBox(dataset.shape, a, dataset.crs)
+
+
+# -- what a path is ------------------------------------------------------------------------------------------------
+
+
+def _look(path: PathLike) -> tuple[str | Path, bytes, int]:
+    """The name to hand to GDAL, the first bytes, the stored size."""
+    text = os.fspath(path)
+    if text.startswith("/vsizip/{"):
+        return text, *_look_in_zip(text)
+    if "://" in text or text.startswith("/vsi") or "\x00" in text or "\n" in text:
+        raise RefusedForSafety(
+            f"'{text[:80]}' is not a local file.", why="addresses and virtual paths are never opened.",
+            do="download the file first and give its path.",
+        )  # fmt: skip
+    file = Path(text).absolute()
+    if not file.is_file():
+        raise InputMissing(f"There is no file {file.name}.", where=file)
+    with file.open("rb") as stream:
+        return file, stream.read(512), file.stat().st_size
+
+
+def _look_in_zip(text: str) -> tuple[bytes, int]:
+    archive, _, member = text.removeprefix("/vsizip/{").partition("}/")
+    if ".." in Path(member).parts or "{" in member or not archive.startswith("/") or archive.startswith("/vsi"):
+        raise RefusedForSafety(f"'{text[:80]}' is not a member of a local zip file.")
+    with open_zip(archive) as opened:
+        try:
+            info = opened.getinfo(member)
+            with opened.open(info) as stream:
+                return stream.read(512), info.compress_size
+        except KeyError:
+            raise InputMissing(f"{Path(archive).name} has no member {member}.", where=archive) from None
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise damaged(archive, error) from error
+
+
+def open_zip(archive: PathLike) -> zipfile.ZipFile:
+    """Open a zip file after checking its directory. Raises InputMissing, InputCorrupt, RefusedForSafety."""
+    if not Path(archive).is_file():
+        raise InputMissing(f"There is no file {Path(archive).name}.", where=archive)
+    try:
+        opened = zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        raise damaged(archive, error) from error
+    if trouble := _zip_trouble(opened.infolist()):
+        opened.close()
+        raise RefusedForSafety(f"{Path(archive).name} was refused.", where=archive, why=trouble)
+    return opened
+
+
+def _zip_trouble(entries: Sequence[zipfile.ZipInfo]) -> str:
+    if len(entries) > MAX_ZIP_ENTRIES:
+        return f"it has {len(entries)} entries; at most {MAX_ZIP_ENTRIES} are read."
+    if sum(e.file_size for e in entries) > MAX_ZIP_BYTES:
+        return f"it unpacks to more than {MAX_ZIP_BYTES >> 30} GiB."
+    for e in entries:
+        if e.filename.startswith("/") or ".." in Path(e.filename).parts or "\\" in e.filename:
+            return f"entry '{e.filename[:80]}' points outside the archive."
+        if e.flag_bits & 1:
+            return f"entry '{e.filename[:80]}' is encrypted."
+        if e.file_size > 2**20 and e.file_size > MAX_ZIP_RATIO * max(e.compress_size, 1):
+            return f"entry '{e.filename[:80]}' expands more than {MAX_ZIP_RATIO}-fold."
+    names = [e.filename for e in entries]
+    return "it holds two entries of one name." if len(set(names)) < len(names) else ""
+
+
+def _driver(path: PathLike, head: bytes) -> str:
+    if head.startswith(_TIFF):
+        return "GTiff"
+    if head.startswith(_JP2):
+        return "JP2OpenJPEG"
+    name = Path(path).name
+    if not head.strip(b"\x00"):
+        raise InputCorrupt(
+            f"{name} is empty. Nothing was written.", where=path, why=f"its first {len(head)} bytes are zero."
+            if head else "it has no bytes.", do="copy or download the file again.",
+        )  # fmt: skip
+    kind = "a VRT" if b"<VRTDataset" in head else f"something else (it begins with {head[:8]!r})"
+    raise RefusedForSafety(
+        f"{name} is not a GeoTIFF or JPEG 2000 file but {kind}.", where=path,
+        do="convert it first: gdal_translate -of GTiff in out.tif",
+    )  # fmt: skip
+
+
+def _check_size(path: PathLike, dataset: DatasetReader, stored: int) -> None:
+    height, width, bands = dataset.height, dataset.width, dataset.count
+    size = np.dtype(dataset.dtypes[0]).itemsize
+    rows, cols = dataset.block_shapes[0]
+    together = bands if dataset.interleaving is not None and dataset.interleaving.value == "PIXEL" else 1
+    decoded = height * width * bands * size
+    trouble = ""
+    if max(height, width) > MAX_SIDE:
+        trouble = f"it has {height} x {width} pixels; at most {MAX_SIDE} a side are read."
+    elif bands > MAX_BANDS:
+        trouble = f"it has {bands} bands; at most {MAX_BANDS} are read."
+    elif decoded > MAX_BYTES:
+        trouble = f"it decodes to {decoded / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} GiB are read."
+    elif min(rows, height) * min(cols, width) * size * together > MAX_BLOCK_BYTES:
+        trouble = f"its blocks of {rows} x {cols} pixels are too large; retile it."
+    elif decoded > MAX_RATIO * max(stored, 1) and decoded > 2**20 and not _constant(dataset):
+        trouble = f"it expands more than {MAX_RATIO}-fold."
+    if trouble:
+        raise RefusedForSafety(f"{Path(path).name} was refused.", where=path, why=trouble, do="cut it into smaller files.")
+
+
+def _constant(dataset: DatasetReader) -> bool:
+    """Whether the first, middle and last blocks of a raster hold one value each: what honestly compresses that far."""
+    rows, cols = (min(a, b, 1024) for a, b in zip(dataset.block_shapes[0], dataset.shape, strict=True))
+    for part in (0.0, 0.5, 1.0):
+        at = Window(int((dataset.height - rows) * part), int((dataset.width - cols) * part), rows, cols)
+        values = read(dataset, [1], at)
+        if np.any(values != values.flat[0]) and not np.isnan(values).all():
+            return False
+    return True
+
+
+# -- open files ----------------------------------------------------------------------------------------------------
+
+
+class _Opened(threading.local):
+    """Datasets of this thread and process, the least recently used closed first."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.datasets: OrderedDict[str, DatasetReader] = OrderedDict()
+
+
+_opened = _Opened()
+
+
+def opened(path: PathLike) -> DatasetReader:
+    """The raster, kept open for the next window; up to MAX_OPEN per thread. A file that changed is opened anew."""
+    if _opened.process != os.getpid():  # a forked child shares file offsets with its parent: start anew
+        _opened.process, _opened.datasets = os.getpid(), OrderedDict()
+    text = os.fspath(path)
+    file = text.removeprefix("/vsizip/{").partition("}/")[0] if text.startswith("/vsizip/{") else text
+    try:
+        state = os.stat(file)
+    except OSError:
+        raise InputMissing(f"{Path(file).name} is gone.", where=file) from None
+    key = f"{text}|{state.st_ino}|{state.st_size}|{state.st_mtime_ns}"
+    dataset = _opened.datasets.pop(key, None)
+    if dataset is None:
+        dataset = open_raster(path)
+        while len(_opened.datasets) >= MAX_OPEN:
+            _opened.datasets.popitem(last=False)[1].close()
+    _opened.datasets[key] = dataset
+    return dataset
+
+
+# -- reading onto a grid -------------------------------------------------------------------------------------------
+
+
+def lattice_step(source: GeoBox, target: GeoBox) -> tuple[int, int, int] | None:
+    """How two grids on one lattice lie: (factor, row, col); None if they share none (1 % of a pixel is forgiven).
+
+    A source pixel is `factor` x `factor` target pixels; the target begins at (row, col) of the source, in target pixels.
+    """
+    if source.crs != target.crs:
+        return None
+    a, b = source.affine, target.affine
+    factor = round(a.a / b.a)
+    row, col = (b.f - a.f) / b.e, (b.c - a.c) / b.a
+    span = max(*target.shape, *source.shape)
+    drift = max(abs(a.a / b.a - factor), abs(a.e / b.e - factor)) * span
+    if factor < 1 or max(abs(row - round(row)), abs(col - round(col)), drift) > 0.01:
+        return None
+    return factor, round(row), round(col)
+
+
+def read_onto(
+    dataset: DatasetReader,
+    bands: Sequence[int],
+    target: GeoBox | Window,
+    *,
+    missing: Sequence[float] = (),
+    resampling: Resampling = "nearest",
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Bands of a raster on a target grid: values (C, h, w) and validity (C, h, w). A Window reads the raster's own pixels.
+
+    A value is valid if it is finite and none of `missing`; ground outside the raster is not. Grids that share a lattice are
+    read without interpolation (coarser pixels repeated); others are warped, values and validity apart: 'bilinear' gives
+    float32 from valid pixels only, valid where at least half of the weight is. Invalid values are 0.
+    Raises InputCorrupt, InputUnsupported (a raster without CRS onto a grid with one).
+    """
+    if isinstance(target, Window):
+        return _shifted(dataset, bands, 1, target, missing)
+    source = grid_of(dataset)
+    if source is None:
+        raise InputUnsupported(
+            f"{Path(dataset.name).name} has no coordinate reference system.", where=dataset.name,
+            why="the other inputs have one, so it cannot be laid over them.", do="assign one: gdal_edit.py -a_srs EPSG:n FILE",
+        )  # fmt: skip
+    step = lattice_step(source, target)
+    if step is not None:
+        factor, row, col = step
+        return _shifted(dataset, bands, factor, Window(row, col, *target.shape), missing)
+    return _warped(dataset, bands, source, target, missing, resampling)
+
+
+def valid_where(values: NDArray[Any], missing: Sequence[float]) -> NDArray[np.bool_]:
+    """Which values are measured: finite and none of `missing`."""
+    valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    for value in missing:
+        if np.isfinite(value):
+            valid &= values != value
+    return valid
+
+
+def _shifted(
+    dataset: DatasetReader, bands: Sequence[int], factor: int, at: Window, missing: Sequence[float]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """A window counted in pixels 1/factor the raster's size, which may reach outside the raster."""
+    values = np.zeros((len(bands), at.height, at.width), np.result_type(*dataset.dtypes))
+    valid = np.zeros(values.shape, bool)
+    top, left = max(at.row, 0), max(at.col, 0)
+    bottom = min(at.row + at.height, dataset.height * factor)
+    right = min(at.col + at.width, dataset.width * factor)
+    if top >= bottom or left >= right:
+        return values, valid
+    row, col = top // factor, left // factor
+    stored = read(dataset, bands, Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col))
+    fine = stored if factor == 1 else stored.repeat(factor, 1).repeat(factor, 2)
+    part = fine[:, top - row * factor : bottom - row * factor, left - col * factor : right - col * factor]
+    inside = (slice(None), slice(top - at.row, bottom - at.row), slice(left - at.col, right - at.col))
+    valid[inside] = valid_where(part, missing)
+    values[inside] = np.where(valid[inside], part, 0)
+    return values, valid
+
+
+def _warped(
+    dataset: DatasetReader,
+    bands: Sequence[int],
+    source: GeoBox,
+    target: GeoBox,
+    missing: Sequence[float],
+    resampling: Resampling,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    smooth = resampling == "bilinear"
+    kind = np.dtype(np.float32) if smooth else np.result_type(*dataset.dtypes)
+    values = np.zeros((len(bands), *target.shape), kind)
+    valid = np.zeros(values.shape, bool)
+    at = _needed(source, target)
+    if at is None:
+        return values, valid
+    stored, known = _shifted(dataset, bands, 1, at, missing)
+    near = source[at.slices]
+    scale = _scale(source, target)
+    for n in range(len(bands)):
+        weight = _reproject(known[n].astype(np.float32), near, target, resampling, scale)
+        valid[n] = np.nan_to_num(weight) >= 0.5
+        pixels = np.where(known[n], stored[n], np.nan) if smooth else stored[n]
+        warped = _reproject(pixels.astype(kind, copy=False), near, target, resampling, scale)
+        if smooth:
+            valid[n] &= np.isfinite(warped)
+        values[n] = np.where(valid[n], warped, 0)
+    return values, valid
+
+
+def _reproject(
+    pixels: NDArray[Any], source: GeoBox, target: GeoBox, resampling: Resampling, scale: tuple[float, float]
+) -> NDArray[Any]:
+    from rasterio.env import Env
+    from rasterio.warp import Resampling as Method
+    from rasterio.warp import reproject
+
+    smooth = pixels.dtype.kind == "f"
+    out = np.full(target.shape, np.nan if smooth else 0, pixels.dtype)
+    with Env(**LOCKS):
+        reproject(
+            pixels, out, src_transform=source.affine, src_crs=str(source.crs), dst_transform=target.affine,
+            dst_crs=str(target.crs), src_nodata=np.nan if smooth else None, dst_nodata=np.nan if smooth else None,
+            resampling=Method[resampling], num_threads=1, tolerance=0, init_dest_nodata=smooth,
+            XSCALE=str(scale[0]), YSCALE=str(scale[1]),  # else guessed from the window, and windows would not agree
+        )  # fmt: skip
+    return out
+
+
+def _needed(source: GeoBox, target: GeoBox) -> Window | None:
+    """The part of the source that bears on the target, with a margin for the kernel; None if they do not meet."""
+    assert source.crs is not None
+    box, a = target.boundingbox.to_crs(source.crs), source.affine
+    left, right = (box.left - a.c) / a.a, (box.right - a.c) / a.a
+    top, bottom = (box.top - a.f) / a.e, (box.bottom - a.f) / a.e
+    margin = 4 + math.ceil(2 / min(_scale(source, target)))
+    whole = Window(0, 0, *source.shape)
+    row, col = max(math.floor(top) - margin, 0), max(math.floor(left) - margin, 0)
+    end_row, end_col = min(math.ceil(bottom) + margin, whole.height), min(math.ceil(right) + margin, whole.width)
+    return Window(row, col, end_row - row, end_col - col) if end_row > row and end_col > col else None
+
+
+def _scale(source: GeoBox, target: GeoBox) -> tuple[float, float]:
+    """Source pixel size in target pixels (x, y), at most 1; taken at the source's centre, so the same for every window."""
+    from rasterio.warp import transform
+
+    height, width = source.shape
+    a = source.affine
+    x, y = a.c + a.a * width / 2, a.f + a.e * height / 2
+    xs, ys = transform(str(source.crs), str(target.crs), [x, x + a.a, x], [y, y, y + a.e])
+    cols, rows = np.array(xs) / target.affine.a, np.array(ys) / target.affine.e
+    across = float(np.hypot(cols[1] - cols[0], rows[1] - rows[0]))
+    down = float(np.hypot(cols[2] - cols[0], rows[2] - rows[0]))
+    return (across if across < 0.95 else 1.0), (down if down < 0.95 else 1.0)
