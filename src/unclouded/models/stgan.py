@@ -1,0 +1,1 @@
+"""STGAN: three dates to one, in pairs (Sarukkai et al. 2020)."""

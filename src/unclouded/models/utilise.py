@@ -1,0 +1,1 @@
+"""U-TILISE: a series to a series (Stucker et al. 2023)."""
