@@ -46,8 +46,19 @@ def reach(metres: float, pixel: Pixel) -> int:
 
 
 def grow(mask: Mask, metres: float, pixel: Pixel) -> Mask:
-    """Everything within `metres` of the mask."""
-    return _each(mask, lambda m: _dilated(m, disk(metres, pixel)))
+    """Everything within `metres` of the mask: dilation by a `disk`, row by row of the disk, widening as the rows get longer."""
+    half = disk(metres, pixel).sum(axis=1) // 2  # of each row of the disk
+    middle = len(half) // 2
+    out, wide, width = np.zeros_like(mask), mask.copy(), 0
+    for down in range(middle, -1, -1):
+        while width < half[middle + down]:
+            width += 1
+            wide[..., width:] |= mask[..., :-width]
+            wide[..., :-width] |= mask[..., width:]
+        kept = max(mask.shape[-2] - down, 0)
+        out[..., down:, :] |= wide[..., :kept, :]
+        out[..., :kept, :] |= wide[..., down:, :]
+    return out
 
 
 def shrink(mask: Mask, metres: float, pixel: Pixel) -> Mask:
@@ -91,13 +102,6 @@ def _each(mask: Mask, change: Callable[[Mask], Mask]) -> Mask:
     """Apply a change of one (H, W) mask to every mask of a stack."""
     flat = mask.reshape(-1, *mask.shape[-2:])
     return np.stack([change(m) for m in flat]).reshape(mask.shape) if len(flat) else mask.copy()
-
-
-def _dilated(mask: Mask, shape: Mask) -> Mask:
-    if not mask.any():
-        return mask.copy()
-    grown: Mask = ndimage.binary_dilation(mask, shape)
-    return grown
 
 
 def _small(mask: Mask, least: float) -> Mask:

@@ -22,9 +22,10 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 DAYS = 60  # how far back and forth an observation may be compared
-NEIGHBOURS = 3  # clear observations on each side that are looked at
+SUPPORT = 2  # clear observations that a pixel is compared with, at least
 FEWEST = 4  # dates; with fewer, screening is off
-OPEN_METRES, GROW_METRES = 10.0, 20.0
+BLIND = 2.0  # without a blue band soil and cloud look alike: what the remaining band must rise, against blue
+OPEN_METRES, GROW_METRES, FRINGE_METRES = 10.0, 20.0, 100.0
 
 # Which band plays which part: the first that the product has.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -37,16 +38,25 @@ ROLES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Reflectance by which blue must rise, the share of the red rise it must exceed, and the factors of a shadow."""
+    """When a pixel differs: reflectances and factors against the ground.
 
-    rise: float = 0.035
-    haze: float = 0.5
-    excess: float = 0.015
-    nir: float = 0.55
-    swir: float = 0.6
+    Cloud: blue rises by `rise`, and by `excess` more than `haze` times the rise in red. Shadow: near and short-wave infrared
+    fall below `nir` and `swir` times the ground, and blue rises by less than `lift`.
+    """
+
+    rise: float
+    excess: float
+    lift: float
+    nir: float
+    swir: float
+    haze: float = 0.67
 
 
-LIMITS = Limits()
+STRONG = Limits(rise=0.035, excess=0.01, lift=0.015, nir=0.55, swir=0.6)  # enough on its own
+WEAK = Limits(rise=0.015, excess=0.004, lift=0.0, nir=0.75, swir=0.8)  # enough within FRINGE_METRES of what is
+
+
+SNOW_SWIR = 0.5  # snow brightens blue too, but takes away more than half of the short-wave infrared: no cloud does
 
 
 def role(bands: tuple[str, ...], name: str) -> str | None:
@@ -56,10 +66,15 @@ def role(bands: tuple[str, ...], name: str) -> str | None:
 
 def halo(pixel: Pixel) -> int:
     """Pixels around a window beyond which screening no longer changes it."""
-    return 2 * reach(OPEN_METRES, pixel) + reach(GROW_METRES, pixel)
+    return 4 * reach(_narrow(pixel), pixel) + reach(FRINGE_METRES, pixel) + reach(GROW_METRES, pixel)
 
 
-def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+def _narrow(pixel: Pixel) -> float:
+    """Radius in metres of what is too small to be weather: a single pixel never is."""
+    return max(OPEN_METRES, *pixel)
+
+
+def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel) -> NDArray[np.uint8]:
     """Cloud and shadow that `classes` (T, H, W) miss: codes THIN and SHADOW, 0 elsewhere, (T, H, W) uint8.
 
     Only clear pixels are questioned. Needs a blue band or, failing that, red (20 m products), and near infrared; without a
@@ -71,59 +86,62 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, limits: Lim
         return found
     layers = {part: band(sample, name) for part, name in names.items() if name is not None}
     days = sample.s2_dates.astype(np.int64)
-    seen = (classes == Cover.CLEAR) & sample.s2_valid
-    for _ in range(2):  # what the first round finds no longer spoils the second
-        cloud, dark = suspects(layers, seen, days, limits)
-        seen = seen & ~cloud & ~dark
     asked = (classes == Cover.CLEAR) & sample.s2_valid
-    for mask, code in ((dark, Cover.SHADOW), (cloud, Cover.THIN)):
-        whole = grow(opened(mask, OPEN_METRES, pixel), GROW_METRES, pixel)
+    ground = grounds(layers, asked, days)
+    cloud, dark = suspects(layers, ground, STRONG)
+    ground = grounds(layers, asked & ~cloud & ~dark, days)  # what the first round found no longer spoils the second
+    for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
+        core = opened(suspects(layers, ground, STRONG)[n] & asked, _narrow(pixel), pixel)
+        fringe = suspects(layers, ground, WEAK)[n] & asked & grow(core, FRINGE_METRES, pixel)
+        whole = grow(core | opened(fringe, _narrow(pixel), pixel), GROW_METRES, pixel)
         found[whole & asked] = code
     return found
 
 
-def suspects(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64], limits: Limits) -> tuple[Mask, Mask]:
-    """Pixels (T, H, W) that differ from the clear observations before and after as under cloud, and as in shadow."""
+def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits) -> tuple[Mask, Mask]:
+    """Pixels (T, H, W) that differ from the ground as under cloud, and as in shadow. False where the ground is unknown."""
     bright = "blue" if "blue" in layers else "red"
-    rise = layers[bright] - _ground(layers[bright], seen, days, highest=True)
-    cloud = rise > limits.rise
+    rise = layers[bright] - ground[bright]
+    cloud = rise > limits.rise * (1.0 if bright == "blue" else BLIND)
     if bright == "blue" and "red" in layers:
-        cloud &= rise - limits.haze * (layers["red"] - _ground(layers["red"], seen, days, highest=True)) > limits.excess
-    dark = np.zeros_like(seen)
-    if "nir" in layers:
-        dark = layers["nir"] < limits.nir * _ground(layers["nir"], seen, days, highest=False)
-        if "swir" in layers:
-            dark &= layers["swir"] < limits.swir * _ground(layers["swir"], seen, days, highest=False)
-        dark &= rise < limits.excess
-    return cloud, dark
+        cloud &= rise - limits.haze * (layers["red"] - ground["red"]) > limits.excess
+    if "swir" in layers:
+        cloud &= layers["swir"] > SNOW_SWIR * ground["swir"]
+    dark = rise < limits.lift
+    for part, factor in (("nir", limits.nir), ("swir", limits.swir)):
+        if part in layers:
+            dark &= layers[part] < factor * ground[part]
+    return cloud, dark if "nir" in layers else np.zeros_like(dark)
 
 
-def _ground(layer: Image, seen: Mask, days: NDArray[np.int64], *, highest: bool) -> Image:
-    """What the ground may look like (T, H, W): the higher (or lower) of what was seen before and after, NaN if neither."""
-    before = _beside(layer, seen, days, highest)
-    after = _beside(layer[::-1], seen[::-1], -days[::-1], highest)[::-1]
-    return np.fmax(before, after) if highest else np.fmin(before, after)
-
-
-def _beside(layer: Image, seen: Mask, days: NDArray[np.int64], highest: bool) -> Image:
-    """For every date the middle of the `NEIGHBOURS` nearest earlier values seen (T, H, W); NaN without any.
-
-    Of two values the lower is taken for a bright feature (`highest`), else the higher: the one no missed cloud has spoiled.
+def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
+    """What the ground may look like in each layer (T, H, W): the more cloud-like (visible) or shadow-like (infrared) of what
+    was seen before and after, so that only what differs from both stands out. NaN with fewer than `SUPPORT` observations.
     """
-    middle = np.full(layer.shape, np.nan, np.float32)
-    values = np.full((NEIGHBOURS, *layer.shape[1:]), np.nan, np.float32)
-    since = np.full((NEIGHBOURS, *layer.shape[1:]), -(10**6), np.int64)
-    filler = np.float32(np.inf if highest else -np.inf)
+    signs = [1 if part in ("blue", "red") else -1 for part in layers]  # infrared is turned over: dark stands out there
+    stack = np.stack([sign * layer for sign, layer in zip(signs, layers.values(), strict=True)], axis=1)
+    before, earlier = _beside(stack, seen, days)
+    after, later = _beside(stack[::-1], seen[::-1], -days[::-1])
+    ground = np.fmax(before, after[::-1])
+    ground[np.broadcast_to((earlier + later[::-1] < SUPPORT)[:, None], ground.shape)] = np.nan
+    return {part: sign * ground[:, k] for k, (part, sign) in enumerate(zip(layers, signs, strict=True))}
+
+
+def _beside(stack: Image, seen: Mask, days: NDArray[np.int64]) -> tuple[Image, NDArray[np.int8]]:
+    """For every date of (T, R, H, W) the middle of the three nearest earlier values seen, and how many there are (T, H, W).
+
+    Of two values the lower is taken, the one that no missed cloud has spoiled; without any, NaN.
+    """
+    middle = np.full(stack.shape, np.nan, np.float32)
+    count = np.zeros(seen.shape, np.int8)
+    a, b, c = (np.zeros(stack.shape[1:], np.float32) for _ in range(3))  # newest first
+    when = np.full((3, *seen.shape[1:]), np.iinfo(np.int32).min // 2, np.int32)
     for t in range(1, len(days)):
-        last = seen[t - 1]
-        values[1:] = np.where(last, values[:-1], values[1:])
-        since[1:] = np.where(last, since[:-1], since[1:])
-        values[0] = np.where(last, layer[t - 1], values[0])
-        since[0] = np.where(last, days[t - 1], since[0])
-        near = days[t] - since <= DAYS
-        count = near.sum(axis=0)
-        ranked = np.sort(np.where(near, values, filler), axis=0)
-        if not highest:
-            ranked = ranked[::-1]
-        middle[t] = np.where(count > 2, ranked[1], np.where(count > 0, ranked[0], np.nan))
-    return middle
+        new = seen[t - 1]
+        a, b, c = np.where(new, stack[t - 1], a), np.where(new, a, b), np.where(new, b, c)
+        when = np.where(new, np.stack([np.full_like(when[0], days[t - 1]), when[0], when[1]]), when)
+        count[t] = (when >= days[t] - DAYS).sum(axis=0)
+        lower, upper = np.minimum(a, b), np.maximum(a, b)
+        of_three = np.maximum(lower, np.minimum(upper, c))
+        middle[t] = np.select([count[t] > 2, count[t] > 1, count[t] > 0], [of_three, lower, a], np.nan)
+    return middle, count
