@@ -22,11 +22,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_import_and_help_are_light(code):
     """Neither torch nor lightning nor xarray; under half a second of processor time on the best of five starts."""
     script = (
-        "import sys, time\nstart = time.process_time()\ntry:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"
+        f"import sys, time\nstart = time.process_time()\ntry:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"
         "took = time.process_time() - start\n"
         "heavy = [m for m in ('torch', 'lightning', 'xarray', 'rasterio', 'scipy', 'matplotlib') if m in sys.modules]\n"
         "print('RESULT', heavy, took)"
-    ).format(code=code)
+    )
     best = 9.0
     for _ in range(5):
         out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -128,6 +128,7 @@ def restore(
     seed: int = 0,
     overwrite: bool = False,
     resume: bool = False,
+    block: int = BLOCK,
     progress: Progress = silent,
 ) -> Product:
     """One date of a scene whose masks are known -> its product under `out`."""
@@ -142,14 +143,14 @@ def restore(
         job={**options, "inputs": scene.decisions.get("files", [])},
         resume=resume,
         overwrite=overwrite,
-        block=BLOCK,
+        block=block,
         resolution=resolution,
     ) as writer:
         remover = model.adapt(scene, date)  #                   solvers learn the place
         probe = measure(model, scene, date, seed=seed)  #       the error of this very product; a sigma where there is none
         todo = writer.todo()
-        for block in progress(todo, len(todo), str(date)):
-            writer.write(rebuild(scene, date, block, remover, probe, limits, writer.layers))
+        for window in progress(todo, len(todo), str(date)):
+            writer.write(rebuild(scene, date, window, remover, probe, limits, writer.layers))
         return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source)
 
 

@@ -30,6 +30,10 @@ class Entry:
 
 
 MODELS: dict[str, Entry] = {
+    "scene": Entry(
+        "scene_engine:SceneEngine", "scene_engine:Config", {},
+        "the default: learns the place from its other dates, radar and clear pixels", "ARCHITECTURE.md; no pretrained weights",
+        30.0),
     "least-cloudy": Entry(
         "averages:Average", "averages:Config", {"rule": "least-cloudy", "days": 0},
         "the least cloudy near date, holes from the next best", "Ebel et al. 2022, Table I", 0.5),
@@ -47,7 +51,7 @@ MODELS: dict[str, Entry] = {
         "straight line in time between the nearest clear observations", "common practice", 1.0),
 }  # fmt: skip
 
-DEFAULT = "linear"
+DEFAULT = "scene"
 
 
 def entry(name: str) -> Entry:

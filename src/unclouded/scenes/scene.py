@@ -222,7 +222,7 @@ class MemorySource:
 
     def counts(self, i: int, layer: Layer, window: Window) -> NDArray[Any]:
         s2, valid = self.s2(i, window)
-        dn = np.clip(np.rint(np.where(valid, s2, 0) * 10_000), 1, 65_534).astype(np.uint16)
+        dn = np.clip(np.rint(np.nan_to_num(np.where(valid, s2, 0)) * 10_000), 1, 65_534).astype(np.uint16)
         return np.where(valid, dn, np.uint16(0))
 
 
