@@ -105,7 +105,9 @@ def single(dn: np.ndarray, classes: np.ndarray, **changes) -> Scene:
 def coarse_all(fine: np.ndarray, factor: int) -> np.ndarray:
     """Whether every scene pixel beneath each coarse pixel is set (by a plain loop, to check against)."""
     rows, cols = (-(-n // factor) for n in fine.shape)
-    return np.array([[fine[r * factor : (r + 1) * factor, c * factor : (c + 1) * factor].all() for c in range(cols)] for r in range(rows)])
+    return np.array(
+        [[fine[r * factor : (r + 1) * factor, c * factor : (c + 1) * factor].all() for c in range(cols)] for r in range(rows)]
+    )
 
 
 def guess_of(scene: Scene, window: Window, seed: int = 1) -> Guess:
@@ -126,7 +128,14 @@ def hidden(classes: np.ndarray) -> np.ndarray:
 
 
 def finish(
-    out: Path, scene: Scene, *, block: int = 24, order: int | None = None, limits: Limits = KEEP_ALL, job: dict | None = None, **options
+    out: Path,
+    scene: Scene,
+    *,
+    block: int = 24,
+    order: int | None = None,
+    limits: Limits = KEEP_ALL,
+    job: dict | None = None,
+    **options,
 ) -> Product:
     """The whole run: every block that is left, in a shuffled order if `order` is a seed."""
     with ProductWriter(out, scene, DATE, job={"model": "made"} if job is None else job, block=block, **options) as writer:
@@ -135,5 +144,7 @@ def finish(
             np.random.default_rng(order).shuffle(todo)
         for row, col, height, width in todo:
             at = Window(int(row), int(col), int(height), int(width))
-            writer.write(fill(scene, DATE, at, scene.masks[0][at.slices], guess_of(scene, at), layers=writer.layers, limits=limits))
+            writer.write(
+                fill(scene, DATE, at, scene.masks[0][at.slices], guess_of(scene, at), layers=writer.layers, limits=limits)
+            )
         return writer.publish(probe={"kind": "target", "rmse": [0.01] * len(scene.place.bands)}, sigma_source="model")

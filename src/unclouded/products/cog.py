@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.raster import LOCKS, create_raster, open_raster, read
 from unclouded.sample import Window
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
     `path` and is removed in any case. Raises OSError where the disk does not take it.
     """
     from rasterio._err import CPLE_BaseError
+    from rasterio.env import Env
     from rasterio.errors import RasterioError
     from rasterio.shutil import copy
 
@@ -78,10 +80,11 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
         with _create(flat, plane) as target:
             for at, pixels in pieces:
                 target.write(pixels, window=_rio(at))
-        with open_raster(flat) as source:
+        with open_raster(flat) as source, Env(**LOCKS):
             copy(
                 source, path, driver="COG", compress=compress, predictor="YES", blocksize=512, bigtiff="IF_SAFER",
                 overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
+                num_threads="ALL_CPUS",
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(errno.ENOSPC if nearly_full(path.parent) else errno.EIO, str(error), str(path)) from error
@@ -92,34 +95,6 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
 def nearly_full(where: Path) -> bool:
     """Whether less than a mebibyte is left: GDAL reports a full disk in many ways."""
     return shutil.disk_usage(where).free < 1 << 20
-
-
-def open_raster(path):
-    import rasterio
-
-    return rasterio.open(path, driver="GTiff")
-
-
-def create_raster(path, *, height, width, count, dtype, grid, nodata):
-    import rasterio
-
-    place = {} if grid is None else {"crs": str(grid.crs), "transform": grid.affine}
-    return rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=height,
-        width=width,
-        count=count,
-        dtype=dtype,
-        nodata=nodata,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        bigtiff="IF_SAFER",
-        interleave="band",
-        **place,
-    )
 
 
 def _create(path: Path, plane: Plane) -> DatasetWriter:
@@ -144,11 +119,6 @@ def _rio(at: Window) -> Any:
     from rasterio.windows import Window as RioWindow
 
     return RioWindow(at.col, at.row, at.width, at.height)
-
-
-def read_window(source: DatasetReader, at: Window) -> NDArray[Any]:
-    """All bands (C, h, w) of a window."""
-    return source.read(window=_rio(at))
 
 
 def is_cog(path: Path) -> bool:
@@ -197,4 +167,4 @@ def _has_colours(source: DatasetReader) -> bool:
 def _strips(source: DatasetReader) -> Iterator[NDArray[Any]]:
     for band in source.indexes:
         for row in range(0, source.height, STRIP):
-            yield source.read(band, window=_rio(Window(row, 0, min(STRIP, source.height - row), source.width)))
+            yield read(source, [band], Window(row, 0, min(STRIP, source.height - row), source.width))

@@ -8,6 +8,7 @@ OUT/manifest.json    the dates that are there
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 import unclouded
 from unclouded.errors import InputCorrupt, InputMissing, OutputFailed, RecordError, UsageError, VerificationFailed
-from unclouded.products.cog import Plane, is_cog, open_raster, raster_digest, read_window, write_cog
+from unclouded.products.cog import Plane, is_cog, nearly_full, raster_digest, write_cog
 from unclouded.products.fill import SIGMA_UNIT, SIGMA_UNKNOWN, Block, layers_of
 from unclouded.products.journal import (
     Journal,
@@ -45,6 +46,7 @@ from unclouded.products.legend import COVER_COLOURS, COVER_NAMES, SOURCE_COLOURS
 from unclouded.products.preview import Look, glimpse, quicklook, step_for
 from unclouded.products.report import Report, render
 from unclouded.products.stac import stac_item
+from unclouded.raster import open_raster, read
 from unclouded.sample import NO_AGE, Cover, Source, Window, as_day
 from unclouded.scenes.scene import Layer, Scene
 
@@ -283,17 +285,26 @@ class ProductWriter:
         """Write one raster, read it back with a fresh handle against the journal, and return its digest."""
         path = folder / f"{self.id}_{plane.name}.tif"
         write_cog(path, plane, self._pieces(n, plane))
+        try:
+            differs = self._read_back(path, n, plane)
+        except InputCorrupt as error:
+            differs = error.what
+        if not differs:
+            return raster_digest(path)
+        if nearly_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        raise VerificationFailed(
+            f"{path.name} does not read back as it was written. Nothing was published.", where=path, why=differs,
+            do="check the disk and run the same command with --resume.",
+        )  # fmt: skip
+
+    def _read_back(self, path: Path, n: int, plane: Plane) -> str:
+        """What is wrong with a raster just written, in words, or nothing."""
         with open_raster(path) as source:
             for window, entry in self.journal.entries.items():
-                if crc_of(read_window(source, plane.window(window))) != entry.pieces[n].crc:
-                    raise VerificationFailed(
-                        f"{path.name} does not read back as it was written.", where=path,
-                        why=f"pixels of {tuple(window)} differ.",
-                        do="check the disk and run the same command with --resume.",
-                    )  # fmt: skip
-        if not is_cog(path):
-            raise VerificationFailed(f"{path.name} is not a valid Cloud Optimized GeoTIFF.", where=path, do="report this.")
-        return raster_digest(path)
+                if crc_of(read(source, source.indexes, plane.window(window))) != entry.pieces[n].crc:
+                    return f"its pixels of {tuple(window)} differ."
+        return "" if is_cog(path) else "it has not the layout of a Cloud Optimized GeoTIFF."
 
     def _pieces(self, n: int, plane: Plane) -> Iterator[tuple[Window, NDArray[Any]]]:
         for window in self.blocks:
@@ -329,6 +340,7 @@ def _how_written(id: str, day: np.datetime64, block: int, scene: Scene, layers: 
         "code": unclouded.__version__, "id": id, "date": str(day), "block": block,
         "shape": scene.shape, "bands": scene.place.bands,
         "crs": str(grid.crs) if grid is not None else None, "transform": list(grid.affine)[:6] if grid is not None else None,
+        "inputs": scene.decisions, "dates": scene.dates,
         "layers": [{k: v for k, v in asdict(layer).items() if k != "grid"} for layer in layers],
     }  # fmt: skip
 
