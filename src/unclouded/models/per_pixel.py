@@ -1,4 +1,4 @@
-"""What the classic solvers share: a batch becomes stacks of clear observations, a solver fills them, the answer is explained."""
+"""What the classic solvers share: a batch becomes stacks of clear observations, a solver fills them, with age and support."""
 
 from __future__ import annotations
 

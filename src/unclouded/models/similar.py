@@ -30,7 +30,7 @@ EPOCHS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How many similar pixels, components of the year compared, and pixels of distance that weigh like one unit of unlikeness."""
+    """How many similar pixels, components of the year compared, and the pixels of distance that weigh like one component."""
 
     neighbours: int = 8
     components: int = 8

@@ -1,4 +1,4 @@
-"""Low-rank completion: pixels x (dates and bands) as a matrix of low rank, its holes filled (Mazumder, Hastie, Tibshirani 2010).
+"""Low-rank completion: pixels x (dates and bands) as a matrix of low rank, its holes filled (Mazumder et al. 2010).
 
 `adapt` runs soft-impute on a bounded sample of the scene and keeps the column space; every pixel is then the regularised
 least-squares combination of it that fits its own clear observations (Hastie et al. 2015, softImpute-ALS, eq. 9), so that no
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unclouded.models import temporal
 from unclouded.models.needs import Needs
 from unclouded.models.per_pixel import solved, usable
-from unclouded.models.scene_study import stack_of_batch, studied
+from unclouded.models.scene_study import studied
 from unclouded.models.temporal import Floats, Mask, Pixels, gather
 from unclouded.sample import Batch, Prediction, as_day
 
@@ -104,8 +104,9 @@ def _learned(p: Pixels, t: int, config: Config) -> Columns:
     """Soft-impute: fill, take the singular values, shrink them, fill again."""
     away = np.abs(p.days - p.days[t])
     use = usable(p.days, p.days[t], config.causal) & (away <= config.days)
-    chosen = sorted(np.flatnonzero(use & p.clear.any(1)), key=lambda u: int(away[u]))[: config.dates]
-    days = np.sort(p.days[[*chosen, t]])
+    candidates = np.flatnonzero(use & p.clear.any(1))
+    chosen = candidates[np.argsort(away[candidates], kind="stable")][: config.dates]
+    days = np.sort(p.days[np.append(chosen, t)])
     matrix, known = _matrix(p, days, int(p.days[t]), use, config.radar)
     mean = (matrix * known).sum(0) / np.maximum(known.sum(0), 1)
     filled = np.where(known, matrix, mean)
