@@ -60,6 +60,10 @@ class Mixture:
     moisture: Field  # (H, W) of bare soil, 0 dry .. 1 wet
     thaw: float  # 0 no or dry snow, 1 wet snow
 
+    def inner(self) -> Mixture:
+        """The same without the outermost pixels."""
+        return Mixture(self.shares[:, 1:-1, 1:-1], self.moisture[1:-1, 1:-1], self.thaw)
+
     def share(self, name: str) -> Field:
         """(H, W): the share of one surface."""
         return self.shares[NAMES[name]]

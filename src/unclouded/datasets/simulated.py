@@ -138,10 +138,11 @@ def hold(source: SimulatedSource) -> SimulatedPlace:
     world, whole = source.world, Window(0, 0, *source.world.shape)
     times = range(len(world.dates))
     s1 = np.stack([source.s1(k, whole)[0] for k in range(len(world.s1_dates))]) if len(world.s1_dates) else None
-    scenes = [source.scl(i, whole) for i in times]
+    seen = [(source.s2(i, whole)[0], source.truth(i, whole), source.scl(i, whole), source.cover(i, whole)) for i in times]
+    scenes = [scl for _, _, scl, _ in seen if scl is not None]
     sample = Sample(
         place=source.place,
-        s2=np.stack([source.s2(i, whole)[0] for i in times]),
+        s2=np.stack([s2 for s2, _, _, _ in seen]),
         s2_valid=np.ones((len(world.dates), *world.shape), bool),
         s2_dates=world.dates,
         s1=s1,
@@ -149,12 +150,12 @@ def hold(source: SimulatedSource) -> SimulatedPlace:
         s1_dates=None if s1 is None else world.s1_dates,
         s1_orbits=None if s1 is None else world.s1_orbits,
         cloud=np.stack([source.cloud(i, whole) for i in times]),
-        scl=None if any(s is None for s in scenes) else np.stack([s for s in scenes if s is not None]),
+        scl=np.stack(scenes) if scenes else None,
     )
     return SimulatedPlace(
         sample=sample,
-        truth=np.stack([source.truth(i, whole) for i in times]),
-        cover=np.stack([source.cover(i, whole) for i in times]),
+        truth=np.stack([truth for _, truth, _, _ in seen]),
+        cover=np.stack([cover for _, _, _, cover in seen]),
         landcover=source.landcover(whole),
         source=source,
     )

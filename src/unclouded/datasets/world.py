@@ -6,8 +6,9 @@ So a window of a place equals the crop of the whole, bit for bit, and a place of
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from unclouded.units import to_counts, to_reflectance
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+T = TypeVar("T")
 SceneClasses = Literal["realistic", "exact", "none"]
 _BLOCK = 6  # pixels of 10 m in one of 60 m: windows are computed on whole ones
 
@@ -91,7 +93,9 @@ class SimulatedSource:
             for day, cover, kind in zip(world.dates, world.covers, world.kinds, strict=True)
         )
         self._events = tuple(e.placed(world.shape, world.origin) for e in world.events)
-        self._grounds: OrderedDict[Window, Ground] = OrderedDict()
+        self._grounds: _Recent[Ground] = _Recent(2)
+        self._mixtures: _Recent[Mixture] = _Recent(1)
+        self._surfaces: _Recent[Field] = _Recent(1)
 
     def s2(self, i: int, window: Window) -> tuple[Field, NDArray[np.bool_]]:
         """Reflectance (C, h, w) as delivered on date i (clouds, noise, rounded to counts), and validity (h, w)."""
@@ -118,14 +122,14 @@ class SimulatedSource:
 
     def landcover(self, window: Window) -> NDArray[np.uint8]:
         """(h, w): codes of `LandCover`."""
-        return self._ground(window).landcover
+        outer, at = self._aligned(window)
+        return self._ground(outer).landcover[1:-1, 1:-1][at.slices]
 
     def s1(self, k: int, window: Window) -> tuple[Field, NDArray[np.bool_]]:
         """Backscatter sigma0 in dB (2, h, w) [VV, VH] of acquisition k and validity (h, w)."""
-        w, m = self.world, radar.MARGIN
-        outer = Window(window.row - m, window.col - m, window.height + 2 * m, window.width + 2 * m)
-        ground, day = self._ground(outer), w.s1_dates[k]
-        db = radar.acquire(ground, ground.mixture(day, self._events), int(w.s1_orbits[k]), day)
+        outer, at = self._aligned(window)
+        day, orbit = self.world.s1_dates[k], int(self.world.s1_orbits[k])
+        db = radar.acquire(self._ground(outer), self._mixture(outer, day), orbit, day)[(slice(None), *at.slices)]
         return db, np.ones(db.shape[1:], bool)
 
     def scl(self, i: int, window: Window) -> NDArray[np.uint8] | None:
@@ -133,17 +137,12 @@ class SimulatedSource:
         if self.world.classes == "none" or self.world.level == "L1C":
             return None
         outer, at = self._aligned(window)
-        coarse = tuple(slice(None, None, 2) for _ in range(2))
-        view, rows, cols = self.look(i, outer), *self._lines(outer)
-        ground = self._ground(outer)
-        mixture = ground.mixture(self.world.dates[i], self._events)
+        rows, cols = self._lines(outer)
         salt = key(self.world.seed, "scl", i)
-        classes = (
-            _classes(view, mixture, None)
-            if self.world.classes == "exact"
-            else _classes(view, mixture, (smooth(salt, rows, cols, 9), uniform(salt, rows[:, None], cols[None, :])))
-        )
-        return np.repeat(np.repeat(classes[coarse], 2, 0), 2, 1)[at.slices]
+        errors = (smooth(salt, rows, cols, 9), uniform(salt, rows[:, None], cols[None, :]))
+        mixture = self._mixture(outer, self.world.dates[i]).inner()
+        classes = _classes(self.look(i, outer), mixture, None if self.world.classes == "exact" else errors)
+        return classes[::2, ::2].repeat(2, 0).repeat(2, 1)[at.slices]
 
     def given(self, i: int, window: Window) -> NDArray[np.float32] | None:
         """No mask files."""
@@ -178,20 +177,21 @@ class SimulatedSource:
         outer = Window(window.row - up, window.col - back, height, width)
         return outer, window.inside(outer)
 
-    def _ground(self, window: Window) -> Ground:
-        """The lasting ground of a window; the last two are kept, since a reader asks for all dates of a window in turn."""
-        if window not in self._grounds:
-            self._grounds[window] = Ground(self.world.climate, self.world.seed, *self._lines(window))
-            while len(self._grounds) > 2:
-                self._grounds.popitem(last=False)
-        return self._grounds[window]
+    def _ground(self, outer: Window) -> Ground:
+        """The lasting ground of an aligned window, with one pixel more on every side."""
+        rows, cols = self._lines(Window(outer.row - 1, outer.col - 1, outer.height + 2, outer.width + 2))
+        return self._grounds.get(outer, lambda: Ground(self.world.climate, self.world.seed, rows, cols))
+
+    def _mixture(self, outer: Window, day: np.datetime64) -> Mixture:
+        return self._mixtures.get((outer, day), lambda: self._ground(outer).mixture(day, self._events))
 
     def _ground_seen(self, i: int, outer: Window) -> Field:
         """Reflectance (C, H, W) at 10 m through the optics, with the date's own gain and haze; dimmed by the air in L1C."""
+        return self._surfaces.get((outer, i), lambda: self._compute_ground_seen(i, outer))
+
+    def _compute_ground_seen(self, i: int, outer: Window) -> Field:
         w, sky, day = self.world, self._skies[i], self.world.dates[i]
-        wider = Window(outer.row - 1, outer.col - 1, outer.height + 2, outer.width + 2)
-        ground = self._ground(wider)
-        surface = _reflectance(ground, ground.mixture(day, self._events), w.bands, sky)
+        surface = _reflectance(self._ground(outer), self._mixture(outer, day), w.bands, sky)
         surface = _through_optics(surface, key(w.seed, "register", str(day)))
         gain, haze = sky.air(*self._lines(outer))
         index = [L1C.index(b) for b in w.bands]
@@ -224,8 +224,25 @@ class SimulatedSource:
         cover = view.cover()
         if self.world.climate.snow[1] <= self.world.climate.snow[0]:
             return cover
-        snow = self._ground(window).mixture(self.world.dates[i], self._events).share("snow")
+        outer, at = self._aligned(window)
+        snow = self._mixture(outer, self.world.dates[i]).inner().share("snow")[at.slices]
         return np.where((cover == Cover.CLEAR) & (snow > 0.5), Cover.SNOW, cover).astype(np.uint8)
+
+
+class _Recent(Generic[T]):
+    """The last few results: a reader asks for all dates, layers and sensors of one window in turn."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self._kept = size, OrderedDict[Any, T]()
+
+    def get(self, name: Any, compute: Callable[[], T]) -> T:
+        value = self._kept.get(name)
+        if value is None:
+            value = compute()
+            self._kept[name] = value
+            while len(self._kept) > self.size:
+                self._kept.popitem(last=False)
+        return value
 
 
 def _reflectance(ground: Ground, mixture: Mixture, bands: tuple[str, ...], sky: Sky) -> Field:
@@ -289,7 +306,7 @@ def _classes(view: View, mixture: Mixture, errors: tuple[Field, Field] | None) -
         patchy, white = errors
         scl = np.where((scl == 5) & (white < 0.10), 7, scl)
         scl = np.where((mixture.share("metal") > 0.45) & (white < 0.7), np.where(white < 0.3, 9, 8), scl)
-        thin_from, dark_below = 1.3 * np.exp2(0.8 * patchy), 0.55 + 0.12 * patchy
+        thin_from, dark_below = 0.65 * np.exp2(0.7 * patchy), 0.66 + 0.10 * patchy
     scl = np.where(light < dark_below, 3, scl)
     if errors is not None:
         scl = np.where((light < 0.35) & (errors[1] < 0.05) & (water < 0.5), 6, scl)
