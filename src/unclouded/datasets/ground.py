@@ -387,7 +387,7 @@ def _parcel_states(
         t = doy + shift - lag
         green = kind.winter * _rise(t, -55, 9) + (kind.peak - kind.winter) * _rise(t, kind.start, kind.speed)
         fade = _rise(t, kind.end, kind.fading)
-        dry = 0.85 * green * fade * (t > kind.start)
+        dry = 0.85 * green * fade * (t > kind.start) * np.exp(-np.maximum(t - kind.end - 60, 0) / 25)
         green = green * (1 - fade) * vigour
         if kind.harvest:
             after = t >= kind.harvest
@@ -399,7 +399,7 @@ def _parcel_states(
             green = green * (1 - 0.5 * np.exp(-since / 11) * ((doy > 125) & (doy < 290)))
         bloom = 0.6 * _cycle(t, kind.bloom[0], 2.5, kind.bloom[1], 2.5) if kind.bloom[1] else np.zeros_like(green)
         flood = ((t > kind.flood) & (t < kind.end - 12)) * 0.92 if kind.flood else np.zeros_like(green)
-        better = green + dry + flood > best[0] + best[1] + best[3]
+        better = green + 0.5 * dry + flood > best[0] + 0.5 * best[1] + best[3]
         best = np.where(better, np.stack([green, dry, bloom, flood]), best)
     return best
 
