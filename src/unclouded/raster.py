@@ -14,7 +14,7 @@ import threading
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
 
 Resampling = Literal["nearest", "bilinear"]
+Prepare = Callable[[NDArray[Any], NDArray[np.bool_]], tuple[NDArray[Any], NDArray[np.bool_]]]
 PathLike = str | os.PathLike[str]
 
 MAX_SIDE = 20_000  # pixels
@@ -170,7 +171,15 @@ def grid_of(dataset: DatasetReader) -> GeoBox | None:
             why=f"its transform is {tuple(a[:6])}; expected positive width, negative height, no rotation.",
             do="regrid it first: gdalwarp -t_srs <CRS> in.tif out.tif",
         )  # fmt: skip
-    return GeoBox(dataset.shape, a, dataset.crs)
+    code = dataset.crs.to_epsg(confidence_threshold=100)
+    return GeoBox(dataset.shape, a, f"EPSG:{code}" if code else dataset.crs.to_wkt())
+
+
+def overlap(one: GeoBox, other: GeoBox) -> bool:
+    """Whether the boxes of two grids meet."""
+    assert one.crs is not None
+    a, b = one.boundingbox, other.boundingbox.to_crs(one.crs)
+    return max(a.left, b.left) < min(a.right, b.right) and max(a.bottom, b.bottom) < min(a.top, b.top)
 
 
 # -- what a path is ------------------------------------------------------------------------------------------------
@@ -347,14 +356,17 @@ def read_onto(
     bands: Sequence[int],
     target: GeoBox | Window,
     *,
-    missing: Sequence[float] = (),
+    missing: Sequence[float] | None = (),
     resampling: Resampling = "nearest",
+    prepare: Prepare | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands of a raster on a target grid: values (C, h, w) and validity (C, h, w). A Window reads the raster's own pixels.
 
     A value is valid if it is finite and none of `missing`; ground outside the raster is not. Grids that share a lattice are
     read without interpolation (coarser pixels repeated); others are warped, values and validity apart: 'bilinear' gives
-    float32 from valid pixels only, valid where at least half of the weight is. Invalid values are 0.
+    float32 from valid pixels only, valid where at least half of the weight is. Invalid values are 0; with `missing` None
+    nothing is judged and values inside the raster are as stored. `prepare` turns stored pixels and their validity into
+    those to be interpolated (decibel into power); it is called only where grids differ.
     Raises InputCorrupt, InputUnsupported (a raster without CRS onto a grid with one).
     """
     if isinstance(target, Window):
@@ -369,7 +381,7 @@ def read_onto(
     if step is not None:
         factor, row, col = step
         return _shifted(dataset, bands, factor, Window(row, col, *target.shape), missing)
-    return _warped(dataset, bands, source, target, missing, resampling)
+    return _warped(dataset, bands, source, target, missing or (), resampling, prepare)
 
 
 def valid_where(values: NDArray[Any], missing: Sequence[float]) -> NDArray[np.bool_]:
@@ -382,7 +394,7 @@ def valid_where(values: NDArray[Any], missing: Sequence[float]) -> NDArray[np.bo
 
 
 def _shifted(
-    dataset: DatasetReader, bands: Sequence[int], factor: int, at: Window, missing: Sequence[float]
+    dataset: DatasetReader, bands: Sequence[int], factor: int, at: Window, missing: Sequence[float] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A window counted in pixels 1/factor the raster's size, which may reach outside the raster."""
     values = np.zeros((len(bands), at.height, at.width), np.result_type(*dataset.dtypes))
@@ -397,8 +409,8 @@ def _shifted(
     fine = stored if factor == 1 else stored.repeat(factor, 1).repeat(factor, 2)
     part = fine[:, top - row * factor : bottom - row * factor, left - col * factor : right - col * factor]
     inside = (slice(None), slice(top - at.row, bottom - at.row), slice(left - at.col, right - at.col))
-    valid[inside] = valid_where(part, missing)
-    values[inside] = np.where(valid[inside], part, 0)
+    valid[inside] = True if missing is None else valid_where(part, missing)
+    values[inside] = part if missing is None else np.where(valid[inside], part, 0)
     return values, valid
 
 
@@ -409,6 +421,7 @@ def _warped(
     target: GeoBox,
     missing: Sequence[float],
     resampling: Resampling,
+    prepare: Prepare | None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     smooth = resampling == "bilinear"
     kind = np.dtype(np.float32) if smooth else np.result_type(*dataset.dtypes)
@@ -418,6 +431,8 @@ def _warped(
     if at is None:
         return values, valid
     stored, known = _shifted(dataset, bands, 1, at, missing)
+    if prepare is not None:
+        stored, known = prepare(stored, known)
     near = source[at.slices]
     scale = _scale(source, target)
     for n in range(len(bands)):

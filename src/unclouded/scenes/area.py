@@ -1,0 +1,115 @@
+"""Which part of the images is wanted: a polygon or a box -> a window, snapped outwards to whole coarse pixels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported, UsageError
+from unclouded.sample import Window
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from odc.geo.geom import Geometry
+
+MAX_AREA_FILE = 64 * 2**20
+_GEOMETRIES = ("POINT", "LINESTRING", "POLYGON", "MULTI", "GEOMETRYCOLLECTION")
+
+
+def geometry(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None) -> Geometry | None:
+    """The area asked for, with its CRS (longitude and latitude unless it says otherwise); None for everything."""
+    if aoi is not None and bbox is not None:
+        raise UsageError("--aoi and --bbox exclude each other.")
+    if bbox is not None:
+        return _box(bbox)
+    return None if aoi is None else _read(aoi)
+
+
+def _box(bbox: Sequence[float | str]) -> Geometry:
+    from odc.geo import geom
+
+    crs = str(bbox[4]) if len(bbox) == 5 else "EPSG:4326"
+    left, bottom, right, top = (float(v) for v in bbox[:4]) if len(bbox) in (4, 5) else (math.nan,) * 4
+    degrees = crs == "EPSG:4326" and not (min(left + 180, 180 - right) >= 0 and min(bottom + 90, 90 - top) >= 0)
+    if not all(map(math.isfinite, (left, bottom, right, top))) or left >= right or bottom >= top or degrees:
+        raise UsageError(
+            f"--bbox {','.join(map(str, bbox))} is not a box.", why="expected west,south,east,north in degrees "
+            "(or in the units of a CRS given as fifth part, EPSG:n), west < east and south < north.",
+        )  # fmt: skip
+    return geom.box(left, bottom, right, top, crs=crs)
+
+
+def _read(aoi: str | PathLike[str]) -> Geometry:
+    text = str(aoi).strip()
+    where = "--aoi"
+    if not text.startswith("{") and not text.upper().startswith((*_GEOMETRIES, "SRID=")):
+        file = Path(text)
+        where = str(file)
+        if not file.is_file():
+            raise InputMissing(f"There is no file {text}.", do="give --aoi a GeoJSON or WKT file, or the text itself.")
+        if file.stat().st_size > MAX_AREA_FILE:
+            raise InputUnsupported(f"{file.name} is larger than {MAX_AREA_FILE >> 20} MiB.", where=file)
+        text = file.read_text("utf-8-sig", errors="replace").strip()
+    shape = _from_json(text, where) if text.startswith("{") else _from_wkt(text, where)
+    if shape.is_empty:
+        raise InputUnsupported("The area of interest is empty.", where=where)
+    return shape
+
+
+def _from_json(text: str, where: str) -> Geometry:
+    from odc.geo import geom
+
+    try:
+        found = json.loads(text)
+        named = (found.get("crs") or {}).get("properties", {}).get("name", "")
+        shapes = [f["geometry"] for f in found["features"]] if "features" in found else [found.get("geometry", found)]
+        crs = "EPSG:4326" if not named or "CRS84" in named else "EPSG:" + named.rsplit(":", 1)[-1]
+        whole = geom.unary_union([geom.Geometry(shape, crs) for shape in shapes])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputCorrupt("The area of interest is not GeoJSON.", where=where, why=str(error)[:200]) from error
+    if whole is None:
+        raise InputUnsupported("The area of interest is empty.", where=where)
+    return whole
+
+
+def _from_wkt(text: str, where: str) -> Geometry:
+    from odc.geo import geom
+    from shapely import wkt  # type: ignore[import-untyped]
+    from shapely.errors import ShapelyError  # type: ignore[import-untyped]
+
+    head, _, body = text.partition(";")
+    crs, plain = (f"EPSG:{head[5:]}", body) if head.upper().startswith("SRID=") else ("EPSG:4326", text)
+    try:
+        return geom.Geometry(wkt.loads(plain), crs)
+    except (ShapelyError, ValueError) as error:
+        raise InputCorrupt("The area of interest is not WKT.", where=where, why=str(error)[:200]) from error
+
+
+def window_of(shape: Geometry, grid: GeoBox | None, size: tuple[int, int], step: int) -> Window:
+    """The window of `grid` that holds the area, grown outwards to multiples of `step` pixels and cut to the image.
+
+    Raises InputUnsupported without coordinates, InputsContradict where the area lies elsewhere.
+    """
+    if grid is None or grid.crs is None:
+        raise InputUnsupported("An area cannot be cut out of images without coordinates.", do="leave --aoi and --bbox out.")
+    box, a = shape.to_crs(grid.crs, resolution=math.inf).boundingbox, grid.affine
+    top, bottom = _outwards((box.top - a.f) / a.e, (box.bottom - a.f) / a.e, step)
+    left, right = _outwards((box.left - a.c) / a.a, (box.right - a.c) / a.a, step)
+    row, col, end_row, end_col = max(top, 0), max(left, 0), min(bottom, size[0]), min(right, size[1])
+    if row >= end_row or col >= end_col:
+        raise InputsContradict(
+            "The area of interest lies outside the images.",
+            why=f"it covers x {box.left:.6g}..{box.right:.6g}, y {box.bottom:.6g}..{box.top:.6g} in {grid.crs}.",
+            do="check the order: west,south,east,north in degrees, or give the CRS.",
+        )  # fmt: skip
+    return Window(row, col, end_row - row, end_col - col)
+
+
+def _outwards(low: float, high: float, step: int) -> tuple[int, int]:
+    """To whole steps, forgiving a millionth of a pixel."""
+    first = math.floor(low / step + 1e-6) * step
+    return first, max(math.ceil(high / step - 1e-6) * step, first + step)

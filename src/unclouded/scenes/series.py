@@ -1,0 +1,206 @@
+"""A series of GeoTIFFs: a folder of dates, files, or a CSV/JSON manifest -> what lies where.
+
+Layout of a series folder: one subfolder per date named YYYY-MM-DD with `s2.tif` or one file per band (B02.tif,
+*_B02_10m.jp2, ...), and optionally `s1.tif`, `scl.tif`, `mask.tif`. A manifest has the columns date, s2 and optionally s1,
+scl, mask and one per band; its paths are relative to it. Everything else a file says of itself is in `geotiff.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclouded.bands import is_band
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety
+
+RASTERS = (".tif", ".tiff", ".jp2")
+MAX_MANIFEST = 64 * 2**20
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+_BAND = re.compile(r"(?:^|[_.-])(B(?:0?[1-9]|1[0-2]|8A|08A))(?:_\d\dm)?$", re.IGNORECASE)
+_RADAR = re.compile(r"(?:^|[_.-])(s1[abc]?|vv|vh|vvvh)(?:[_.-]|$)", re.IGNORECASE)
+_SCL = re.compile(r"(?:^|[_.-])scl(?:[_.-]|$)", re.IGNORECASE)
+_MASK = re.compile(r"(?:^|[_.-])(?:cloud_?)?mask(?:[_.-]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The files of one date, as found. `date` None: the files must say it themselves."""
+
+    date: np.datetime64 | None
+    name: str
+    s2: tuple[Path, ...] = ()  # stacks, or one file per band
+    bands: Mapping[Path, str] = field(default_factory=dict)  # band of a one-band file
+    s1: tuple[Path, ...] = ()
+    scl: Path | None = None
+    mask: Path | None = None
+
+
+def date_in(text: str) -> np.datetime64 | None:
+    """The first date in a name: 2018-06-13, 20180613, 2018_06_13; None without one."""
+    for found in _DATE.finditer(text.replace("T", " ").replace("t", " ")):
+        try:
+            return np.datetime64("-".join(found.group(1, 3, 4)), "D")
+        except ValueError:  # 31 February
+            continue
+    return None
+
+
+def is_safe(path: Path) -> bool:
+    """Whether a path is a Sentinel product folder or its zip file."""
+    name = path.name.upper()
+    if path.is_dir():
+        return name.endswith(".SAFE") or any(path.glob("MTD_MSIL*.xml"))
+    return name.endswith(".ZIP")
+
+
+def entries(path: Path) -> list[Entry | Path]:
+    """What a path given by the user holds: entries of files, and paths of SAFE products. Raises InputMissing."""
+    if "://" in str(path) or str(path).startswith("/vsi"):
+        raise RefusedForSafety(
+            f"'{path}' is not a local file or folder.", why="addresses and virtual paths are never opened.",
+            do="download it first and give its path.",
+        )  # fmt: skip
+    if not path.exists():
+        raise InputMissing(f"There is no file or folder {path}.", do="check the path.")
+    if is_safe(path):
+        return [path]
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix.lower() in (".csv", ".json"):
+        return list(manifest(path))
+    return list(_loose([path]))
+
+
+def _folder(folder: Path) -> list[Entry | Path]:
+    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    products: list[Entry | Path] = [p for p in inside if is_safe(p)]
+    if products:
+        return products
+    dated = [_dated(p, day) for p in inside if p.is_dir() and (day := date_in(p.name)) is not None]
+    found = [entry for entry in dated if entry.s2 or entry.s1 or entry.mask or entry.scl]
+    if found:
+        return list(found)
+    here = [p for p in inside if p.suffix.lower() in RASTERS]
+    own = date_in(folder.name)
+    if here and (own is not None or _is_one_date(here)):
+        return [_dated(folder, own)]
+    if here:
+        return list(_loose(here))
+    raise InputMissing(
+        f"{folder.name} holds no images.", where=folder,
+        why="expected subfolders named YYYY-MM-DD with s2.tif, .SAFE products, or GeoTIFF files.",
+    )  # fmt: skip
+
+
+def _is_one_date(files: Sequence[Path]) -> bool:
+    """Several one-band files whose names differ in the band only."""
+    named = [_BAND.search(p.stem) for p in files]
+    return sum(m is not None for m in named) > 1 and len({date_in(p.stem) for p in files}) == 1
+
+
+def _dated(folder: Path, day: np.datetime64 | None) -> Entry:
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in RASTERS and not p.name.startswith("."))
+    return _entry(files, day, folder.name)
+
+
+def _entry(files: Iterable[Path], day: np.datetime64 | None, name: str) -> Entry:
+    s2, bands, s1, scl, mask = [], {}, [], None, None
+    for file in files:
+        kind = kind_of(file)
+        if kind == "s1":
+            s1.append(file)
+        elif kind == "scl":
+            scl = scl or file
+        elif kind == "mask":
+            mask = mask or file
+        else:
+            s2.append(file)
+            if kind != "s2":
+                bands[file] = kind
+    if stacks := [f for f in s2 if f not in bands]:  # a stack beside one-band files is the image; the rest repeats it
+        s2, bands = ([f for f in stacks if f.stem.lower() == "s2"] or stacks), ({} if stacks else bands)
+    return Entry(date=day, name=name, s2=tuple(s2), bands=bands, s1=tuple(s1), scl=scl, mask=mask)
+
+
+def kind_of(file: Path) -> str:
+    """'s1', 'scl', 'mask', a band name as written, or 's2' (a stack), by the file's name."""
+    stem = file.stem
+    if found := _BAND.search(stem):
+        return found.group(1)
+    for kind, pattern in (("scl", _SCL), ("mask", _MASK), ("s1", _RADAR)):
+        if pattern.search(stem):
+            return kind
+    return "s2"
+
+
+def _loose(files: Sequence[Path]) -> list[Entry]:
+    """Files without folders of dates: files of one date in their names belong together."""
+    groups: dict[Any, list[Path]] = {}
+    for file in sorted(files):
+        groups.setdefault(date_in(file.stem) or str(file), []).append(file)
+    return [_entry(group, key if isinstance(key, np.datetime64) else None, group[0].stem) for key, group in groups.items()]
+
+
+# -- manifests -----------------------------------------------------------------------------------------------------
+
+
+def manifest(path: Path) -> list[Entry]:
+    """Entries of a CSV or JSON manifest, in its order. Raises InputCorrupt, InputUnsupported, InputMissing."""
+    if path.stat().st_size > MAX_MANIFEST:
+        raise RefusedForSafety(f"{path.name} is larger than {MAX_MANIFEST >> 20} MiB.", where=path)
+    try:
+        text = path.read_text("utf-8-sig")
+        rows = _json_rows(text) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise InputCorrupt(f"{path.name} cannot be read as a manifest.", where=path, why=str(error)) from error
+    if not rows or not any(_columns(row) for row in rows):
+        raise InputUnsupported(
+            f"{path.name} is not a manifest of a series.", where=path,
+            why="expected the columns date, s2 (or one per band) and optionally s1, scl, mask.",
+        )  # fmt: skip
+    return [_row(path, n, row) for n, row in enumerate(rows, 1)]
+
+
+def _json_rows(text: str) -> list[dict[str, Any]]:
+    rows = json.loads(text)
+    rows = rows.get("dates", []) if isinstance(rows, dict) else rows
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _columns(row: Mapping[str, Any]) -> list[str]:
+    return [key for key in row if key and (key.lower() in ("s2", "s1") or is_band(key))]
+
+
+def _row(path: Path, number: int, row: Mapping[str, Any]) -> Entry:
+    values = {str(k).strip().lower(): str(v).strip() for k, v in row.items() if k and v not in (None, "")}
+    day = date_in(values.get("date", ""))
+    if "date" in values and day is None:
+        raise InputCorrupt(
+            f"{path.name}, row {number}: '{values['date']}' is not a date.", where=path, do="write dates as YYYY-MM-DD."
+        )
+
+    def file(key: str) -> Path | None:
+        if key not in values:
+            return None
+        if "://" in values[key] or values[key].startswith("/vsi"):
+            raise RefusedForSafety(f"{path.name}, row {number}: '{values[key][:80]}' is not a local file.", where=path)
+        named = path.parent / values[key]
+        if not named.exists():
+            raise InputMissing(f"{path.name}, row {number}: there is no file {values[key]}.", where=named)
+        return named
+
+    whole, radar = file("s2"), file("s1")
+    single = {f: key for key in values if key not in ("s2", "s1", "scl", "mask", "date") and is_band(key) and (f := file(key))}
+    s2 = (whole,) if whole is not None else tuple(single)
+    return Entry(
+        date=day, name=values.get("date", f"row {number}"), s2=s2, bands={} if whole else single,
+        s1=() if radar is None else (radar,), scl=file("scl"), mask=file("mask"),
+    )  # fmt: skip
