@@ -181,6 +181,7 @@ def level_of(bands: Sequence[str], tags: Mapping[str, str], names: Sequence[str]
         (stated in ("L2A", "2A"), "L2A", "tag says L2A"),
         ("L1C" in text, "L1C", "the name says L1C"),
         ("L2A" in text, "L2A", "the name says L2A"),
+        (set(bands) == set(L2A), "L2A", "it has exactly the twelve bands of L2A"),
         (scl is not None, "L2A", "it has a scene classification (SCL)"),
     ):
         if sign:

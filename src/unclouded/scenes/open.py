@@ -59,7 +59,7 @@ def open_scene(
     Reads metadata only, holds no pixels, and can be pickled. Raises UncloudedError in words.
     """
     found = [entry for path in _paths(s2) for entry in entries(path)]
-    images, dropped = _one_per_day(_within(_images(found, bands, verify), datetime))
+    images, dropped = _one_per_day(_within(read_images(found, bands, verify=verify, need_offset=offset == "auto"), datetime))
     images, chosen = _bands(images, bands)
     level, level_note = _level(images, level)
     images, offsets = settle(images, offset)
@@ -109,11 +109,14 @@ def _address(text: str) -> Path:
     )
 
 
-def _images(found: Sequence[Entry | Path], bands: Sequence[str] | None, verify: bool) -> list[StoredImage]:
+def read_images(
+    found: Sequence[Entry | Path], bands: Sequence[str] | None, *, verify: bool, need_offset: bool
+) -> list[StoredImage]:
+    """What every Sentinel-2 image says of itself, by date. Raises InputMissing if there is none."""
     images = []
     for entry in found:
         if isinstance(entry, Path):
-            images.append(read_safe(entry, bands=bands, verify=verify))
+            images.append(read_safe(entry, bands=bands, verify_digests=verify, need_offset=need_offset))
         elif entry.s2:
             images.append(read_image(entry, bands=bands))
     if not images:
@@ -321,6 +324,11 @@ def _warnings(decisions: Mapping[str, Any], radars: Sequence[StoredRadar]) -> li
         found.append(f"on another grid, interpolated onto the scene's: {', '.join(decisions['grid']['warped'])}")
     if decisions["level"]["evidence"].startswith("nothing"):
         found.append("nothing says whether this is L1C or L2A; taken as L2A (--level)")
+    found += [
+        f"{p['name']}: the metadata say baseline {p['baseline']}, the name {p['baseline_in_name']}"
+        for p in decisions["products"]
+        if "baseline_in_name" in p
+    ]
     found += [f"{name}: digests not checked" for name, ok in decisions["verified"].items() if not ok]
     if any(r.calibration == "gamma0" and r.incidence is None for r in radars):
         found.append("radar is gamma0 and no incidence angle is known: used as it is")

@@ -35,13 +35,13 @@ class FileSource:
     def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reflectance (C, h, w) and validity (h, w); see PixelSource."""
         out = np.zeros((len(self.bands), window.height, window.width), np.float32)
-        valid = np.ones((window.height, window.width), bool)
+        valid: NDArray[np.bool_] = np.ones((window.height, window.width), bool)
         for part in self.images[i].parts:
             dn, known = self._on_scene(part, window)
             reflectance, _ = to_reflectance(dn, quantification=part.quantification, offset=part.offset, nodata=None)
             for n, band in enumerate(part.bands):
                 out[self.bands.index(band)] = np.where(known[n], reflectance[n], 0)
-            valid &= np.asarray(known.all(0))
+            valid &= np.logical_and.reduce(known, axis=0)
         return out, valid
 
     def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
