@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -55,15 +56,34 @@ class Config:
         return Config(width=4, blocks=2, levels=4)
 
 
-def needs(config: Config) -> Needs:
-    """With a U-Net the whole tile matters; with DRIBs a pixel depends on some hundred pixels around: halo 32 approximates both."""
-    unet = "unet" in (config.removal, config.translation)
+@dataclass(frozen=True, kw_only=True)
+class TranslatorConfig:
+    """The first generator alone. Published: VV to red, green, blue, with DRIBs."""
+
+    bands: tuple[str, ...] = ("B04", "B03", "B02")
+    level: Level = "L1C"
+    radar: Literal["VV", "VV+VH"] = "VV"
+    generator: Literal["drib", "unet"] = "drib"
+    width: int = 64
+    blocks: int = 8
+    levels: int = 8
+    dropout: float = 0.5
+
+    @staticmethod
+    def tiny() -> TranslatorConfig:
+        """For tests."""
+        return TranslatorConfig(width=4, blocks=2, levels=4)
+
+
+def needs(config: Config | TranslatorConfig) -> Needs:
+    """With a U-Net the whole tile matters, with DRIBs a few hundred pixels around: halo 32 approximates both."""
+    kinds = (config.generator,) if isinstance(config, TranslatorConfig) else (config.removal, config.translation)
     return Needs(
         bands=config.bands,
         levels=(config.level,),
         sar="required",
         cloud=False,
-        multiple_of=2**config.levels if unet else 8,
+        multiple_of=2**config.levels if "unet" in kinds else 8,
         tile=256,
         halo=32,
         tiling="approximate",
@@ -73,15 +93,15 @@ def needs(config: Config) -> Needs:
 class Generator(nn.Module):
     """Encoder, DRIBs, decoder (Table 1): (B, c_in, H, W) -> (B, c_out, H, W), both in [-1, 1]; H and W multiples of 8."""
 
-    def __init__(self, c_in: int, c_out: int, config: Config) -> None:
+    def __init__(self, c_in: int, c_out: int, *, width: int = 64, blocks: int = 8, dropout: float = 0.5) -> None:
         super().__init__()
-        w = config.width
+        w = width
         self.down1 = nn.Sequential(nn.Conv2d(c_in, w, 4, 2, 1), nn.LeakyReLU(0.2))
         self.down2, self.down3 = _down(w, 2 * w, 2), _down(2 * w, 4 * w, 2)
         self.down4 = _down(4 * w, 8 * w, 1)
-        self.dribs = nn.Sequential(*[DRIB(8 * w) for _ in range(config.blocks)])
-        self.up4 = _up(8 * w, 4 * w, 1, config.dropout)
-        self.up3 = _up(8 * w, 2 * w, 2, config.dropout)
+        self.dribs = nn.Sequential(*[DRIB(8 * w) for _ in range(blocks)])
+        self.up4 = _up(8 * w, 4 * w, 1, dropout)
+        self.up3 = _up(8 * w, 2 * w, 2, dropout)
         self.up2 = _up(4 * w, w, 2, 0)
         self.up1 = nn.Sequential(nn.ConvTranspose2d(2 * w, c_out, 4, 2, 1), nn.Tanh())
 
@@ -134,9 +154,7 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int, width: int = 64) -> None:
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width, 8 * width]
-        self.model = nn.Sequential(
-            *[_down(a, b, 2) for a, b in zip(widths[:-1], widths[1:], strict=True)], nn.Conv2d(widths[-1], 1, 3, padding=1)
-        )
+        self.model = nn.Sequential(*[_down(a, b, 2) for a, b in pairwise(widths)], nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -151,10 +169,10 @@ def discriminators(config: Config) -> tuple[Discriminator, Discriminator]:
     return Discriminator(radar + bands, config.width), Discriminator(bands + beside + bands, config.width)
 
 
-def _generator(kind: str, c_in: int, c_out: int, config: Config) -> nn.Module:
+def _generator(kind: str, c_in: int, c_out: int, config: Config | TranslatorConfig) -> nn.Module:
     if kind == "unet":
-        return UNet(c_in, c_out, width=config.width, levels=config.levels, dropout=config.dropout > 0)
-    return Generator(c_in, c_out, config)
+        return UNet(c_in, c_out, width=config.width, levels=config.levels, dropout=config.dropout)
+    return Generator(c_in, c_out, width=config.width, blocks=config.blocks, dropout=config.dropout)
 
 
 class Network(nn.Module):
@@ -177,6 +195,7 @@ class TwoGANs(SingleDate):
     """The two generators in a row, as a CloudRemover."""
 
     optical_range = (-1, 1)
+    smallest = 16  # at an eighth of it, the stride-1 layer with a 4x4 kernel still fits
 
     def __init__(self, config: Config | None = None, weights: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> None:
         self.config = Config() if config is None else config
@@ -195,10 +214,9 @@ class TwoGANs(SingleDate):
 class Translation(nn.Module):
     """s1 (B, 1 or 2, H, W) in [-1, 1] -> an optical image (B, C, H, W) in [-1, 1]."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
-        kind = "drib" if config.translation == "none" else config.translation
-        self.translate = _generator(kind, RADAR[config.radar], len(config.bands), config)
+        self.translate = _generator(config.generator, RADAR[config.radar], len(config.bands), config)
 
     def forward(self, s1: Tensor) -> Tensor:
         """See the class."""
@@ -210,9 +228,12 @@ class Translator(SingleDate):
     """The first generator alone: an optical image from radar (Table 3)."""
 
     optical_range = (-1, 1)
+    smallest = 16
 
-    def __init__(self, config: Config | None = None, weights: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> None:
-        self.config = Config() if config is None else config
+    def __init__(
+        self, config: TranslatorConfig | None = None, weights: Mapping[str, Tensor] | None = None, *, seed: int = 0
+    ) -> None:
+        self.config = TranslatorConfig() if config is None else config
         self.needs = needs(self.config)
         self._start(partial(Translation, self.config), gan_normal, weights, seed)
 
@@ -221,5 +242,5 @@ class Translator(SingleDate):
         return (_radar(self.config, frame),)
 
 
-def _radar(config: Config, frame: Frame) -> Tensor:
+def _radar(config: Config | TranslatorConfig, frame: Frame) -> Tensor:
     return scale_radar(frame.radar, BOTH_25, -1, 1)[:, : RADAR[config.radar]]

@@ -1,4 +1,4 @@
-"""The two normalisations of the pix2pix and CycleGAN families, and the rule that a convolution before batch norm has no bias."""
+"""The two normalisations of the pix2pix and CycleGAN families; a convolution before batch norm has no bias."""
 
 from __future__ import annotations
 

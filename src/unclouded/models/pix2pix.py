@@ -4,7 +4,7 @@ Architecture: P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros: Image-to-image translat
 (CVPR 2017). The discriminator sees radar, the cloudy image, and the real or generated clear image. Ranges are [-1, 1], both
 radar bands clipped at -25 dB.
 
-Not stated by the paper and taken from Isola et al.: 8 levels, width 64, dropout in the decoder, batch norm in the 70 px PatchGAN.
+Not stated by the paper and taken from Isola et al.: 8 levels, width 64, dropout in the decoder, batch norm in the PatchGAN.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Config:
     sar: bool = True
     width: int = 64
     levels: int = 8
-    dropout: bool = True
+    dropout: float = 0.5
 
     @staticmethod
     def tiny() -> Config:

@@ -42,7 +42,7 @@ class ResnetGenerator(nn.Module):
 
 
 class Block(nn.Module):
-    """u + conv(relu(conv(u))), each convolution normalised, borders mirrored. `relu_after`: as SEN12MS-CR-TS ends its branch."""
+    """u + conv(relu(conv(u))), each convolution normalised, borders mirrored. `relu_after`: the form of SEN12MS-CR-TS."""
 
     def __init__(self, channels: int, *, norm: Norm, dropout: bool = False, relu_after: bool = False) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ class Config:
     radar: Literal["VV", "VV+VH"] = "VV+VH"
     width: int = 64
     levels: int = 8
-    dropout: bool = True
+    dropout: float = 0.5
 
     @staticmethod
     def tiny() -> Config:
@@ -57,9 +57,7 @@ def needs(config: Config) -> Needs:
 
 def network(config: Config) -> UNet:
     """Radar (B, 1 or 2, H, W) in [-1, 1] -> (B, C, H, W) in [-1, 1]."""
-    return UNet(
-        RADAR[config.radar], len(config.bands), width=config.width, levels=config.levels, dropout=config.dropout
-    )
+    return UNet(RADAR[config.radar], len(config.bands), width=config.width, levels=config.levels, dropout=config.dropout)
 
 
 def discriminator(config: Config) -> PatchGAN:

@@ -37,7 +37,7 @@ class Config:
     level: Level = "L1C"
     width: int = 64
     levels: int = 8
-    dropout: bool = True
+    dropout: float = 0.5
 
     @staticmethod
     def tiny() -> Config:

@@ -1,7 +1,7 @@
 """Physical units into the ranges networks were trained in, and back. The field's scalings differ; each is named where used.
 
-Clips: reflectance to [0, 1] (digital numbers 0..10000); VV to [-25, 0] dB; VH to [-32.5, 0] dB (Meraner et al. 2020, section 4.1;
-Xu et al. 2022, section 5.1) or to [-25, 0] dB (the GANs of Meraner et al. 2020, section 4.3, and UnCRtainTS).
+Clips: reflectance to [0, 1] (digital numbers 0..10000); VV to [-25, 0] dB; VH to [-32.5, 0] dB (Meraner et al. 2020, section
+4.1; Xu et al. 2022, section 5.1) or to [-25, 0] dB (the GANs of Meraner et al. 2020, section 4.3, and UnCRtainTS).
 """
 
 from __future__ import annotations

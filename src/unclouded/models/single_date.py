@@ -37,7 +37,7 @@ NEVER = 2**30  # days: an acquisition that did not measure the pixel
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One date, without holes: s2 (B, C, H, W) reflectance, s1 (B, 2, H, W) dB or None, cloud (B, 1, H, W) in [0, 1] or None."""
+    """One date without holes: s2 (B, C, H, W) reflectance, s1 (B, 2, H, W) dB or None, cloud (B, 1, H, W) or None."""
 
     s2: Tensor
     s1: Tensor | None = None
@@ -129,6 +129,7 @@ class SingleDate(ABC):
     of reflectance 0..1, and `inputs`; those whose network returns more than the image also state `image`.
     """
 
+    config: Any  # the model's own dataclass
     needs: Needs
     network: nn.Module
     optical_range: tuple[float, float]
@@ -149,6 +150,11 @@ class SingleDate(ABC):
             start(self.network, seed)
         self.network.eval()
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that the published network holds but never uses."""
+        return ()
+
     @abstractmethod
     def inputs(self, frame: Frame) -> tuple[Tensor, ...]:
         """A frame in physical units -> what the network takes, in its own ranges."""
@@ -165,6 +171,12 @@ class SingleDate(ABC):
     def restore(self, frame: Frame) -> Tensor:
         """A frame whose sides are multiples of `needs.multiple_of` -> reflectance (B, C, H, W)."""
         return unscale_optical(self.image(self.network(*self.inputs(frame))).float(), *self.optical_range)
+
+    def example(self, side: int) -> Frame:
+        """A frame of this network's channels, side x side: for counting and exporting."""
+        s2 = torch.full((1, len(self.needs.bands or ()), side, side), 0.1)
+        s1 = None if self.needs.sar == "unused" else torch.full((1, 2, side, side), -12.0)
+        return Frame(s2=s2, s1=s1, cloud=torch.zeros(1, 1, side, side) if self.needs.cloud else None)
 
     def __call__(self, batch: Batch) -> Prediction:
         """The target date restored: every pixel, reflectance, not clipped. Raises InputUnsupported where `needs` is not met."""

@@ -9,6 +9,7 @@ In the published code the weights of the four directions have no effect (a produ
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -83,15 +84,18 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.group1 = nn.Module()
-        self.group1.conv1 = nn.Conv2d(width, width, 1, bias=False)
-        self.group1.conv2 = nn.Conv2d(width, width, 3, padding=2, dilation=2, bias=False)
-        self.group1.conv3 = nn.Conv2d(width, width, 1, bias=False)
+        layers: dict[str, nn.Module] = {
+            "conv1": nn.Conv2d(width, width, 1, bias=False),
+            "relu1": nn.ReLU(),
+            "conv2": nn.Conv2d(width, width, 3, padding=2, dilation=2, bias=False),
+            "relu2": nn.ReLU(),
+            "conv3": nn.Conv2d(width, width, 1, bias=False),
+        }
+        self.group1 = nn.Sequential(OrderedDict(layers))
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        g = self.group1
-        out: Tensor = g.conv3(torch.relu(g.conv2(torch.relu(g.conv1(u)))))
+        out: Tensor = self.group1(u)
         return out
 
 
@@ -193,6 +197,12 @@ class SpAGAN(SingleDate):
         self.config = Config() if config is None else config
         self.needs = needs(self.config)
         self._start(partial(Network, self.config), gan_normal, weights, seed)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """One convolution in every form; the weights of the directions as published."""
+        dead = ("SAM1.conv_in.",)
+        return (*dead, "SAM1.attention_layer.") if self.config.variant == "as_published" else dead
 
     def inputs(self, frame: Frame) -> tuple[Tensor, ...]:
         """Reflectance in [0, 1]."""

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from unclouded.models.norms import Norm, has_bias, norm_layer
 
-FIRST_DROPOUT = 5  # levels 5, 6, ... up to the one before the innermost drop half of their features in training
+FIRST_DROPOUT = 5  # levels 5, 6, ... up to the one before the innermost drop features in training
 
 
 class UNet(nn.Module):
     """(B, c_in, H, W) -> (B, c_out, H, W) in [-1, 1]; H and W must be multiples of 2 ** levels."""
 
     def __init__(
-        self, c_in: int, c_out: int, *, width: int = 64, levels: int = 8, norm: Norm = "batch", dropout: bool = True
+        self, c_in: int, c_out: int, *, width: int = 64, levels: int = 8, norm: Norm = "batch", dropout: float = 0.5
     ) -> None:
         super().__init__()
         widths = [c_in] + [width * min(2**k, 8) for k in range(levels)]
         inner: Level | None = None
         for k in range(levels, 1, -1):
-            drop = dropout and FIRST_DROPOUT <= k < levels
+            drop = dropout if FIRST_DROPOUT <= k < levels else 0.0
             inner = Level(widths[k - 1], widths[k], inner, norm=norm, dropout=drop)
         self.model = Outermost(c_in, c_out, width, inner, norm=norm)
 
@@ -57,7 +57,7 @@ class Outermost(nn.Module):
 class Level(nn.Module):
     """One step down, what is inside, one step up; the input is passed on beside the result."""
 
-    def __init__(self, outer: int, width: int, inner: Level | None, *, norm: Norm, dropout: bool) -> None:
+    def __init__(self, outer: int, width: int, inner: Level | None, *, norm: Norm, dropout: float) -> None:
         super().__init__()
         bias = has_bias(norm)
         down: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, width, 4, 2, 1, bias=bias)]
@@ -65,7 +65,7 @@ class Level(nn.Module):
             down += [norm_layer(norm, width), inner]
         into = width if inner is None else 2 * width
         up = [nn.ReLU(), nn.ConvTranspose2d(into, outer, 4, 2, 1, bias=bias), norm_layer(norm, outer)]
-        self.model = nn.Sequential(*down, *up, *([nn.Dropout(0.5)] if dropout else []))
+        self.model = nn.Sequential(*down, *up, *([nn.Dropout(dropout)] if dropout else []))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 2C, h, w)."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +82,13 @@ def save(path: Path, name: str, remover: SingleDate, notes: Weights | None = Non
     from safetensors.torch import save as to_bytes
 
     state = {k: v.detach().cpu().contiguous() for k, v in remover.network.state_dict().items()}
-    known = asdict(notes) if notes is not None else {}
-    record = Weights(
-        **known
-        | {
-            "model": name,
-            "config": asdict(remover.config),
-            "needs": asdict(remover.needs),
-            "digest": digest(state),
-            "parameters": sum(p.numel() for p in remover.network.parameters()),
-        }
+    record = replace(
+        Weights(model=name) if notes is None else notes,
+        model=name,
+        config=asdict(remover.config),
+        needs=asdict(remover.needs),
+        digest=digest(state),
+        parameters=sum(p.numel() for p in remover.network.parameters()),
     )
     text = json.dumps({"format": FORMAT} | asdict(record), sort_keys=True)
     _write(path, to_bytes(state, metadata={KEY: text}))
@@ -133,7 +130,9 @@ def _read(path: Path) -> tuple[Weights, dict[str, tuple[int, ...]]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise InputMissing("There is no such weights file.", where=path, do="see `unclouded models` for where weights come from.")
+        raise InputMissing(
+            "There is no such weights file.", where=path, do="see `unclouded models` for where weights come from."
+        )
     try:
         with safe_open(path, "np") as file:
             text = (file.metadata() or {}).get(KEY)
@@ -142,7 +141,9 @@ def _read(path: Path) -> tuple[Weights, dict[str, tuple[int, ...]]]:
         raise InputCorrupt("This is not a safetensors file, or it is damaged.", where=path, why=str(error)) from error
     if text is None:
         raise InputUnsupported(
-            "This safetensors file does not say which model it is for.", where=path, do="import it with `unclouded models import`."
+            "This safetensors file does not say which model it is for.",
+            where=path,
+            do="import it with `unclouded models import`.",
         )
     return _record(text, path), shapes
 
@@ -162,7 +163,9 @@ def _config(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
     known = {f.name for f in fields(kind)}
     if not isinstance(values, dict) or set(values) != known:
         odd = sorted(set(values) ^ known)
-        raise InputUnsupported("The weights were made for another set of settings.", where=path, why=f"differing: {', '.join(odd)}.")
+        raise InputUnsupported(
+            "The weights were made for another set of settings.", where=path, why=f"differing: {', '.join(odd)}."
+        )
     for name, value in values.items():
         if isinstance(value, int) and not 0 <= value <= MOST:
             raise RefusedForSafety(f"The weights ask for {name} = {value}.", where=path, why=f"at most {MOST} is accepted.")

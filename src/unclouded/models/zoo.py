@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from unclouded.bands import L1C
 from unclouded.errors import InputUnsupported
 
 
@@ -21,10 +22,9 @@ class Network:
     preset: Mapping[str, Any] = field(default_factory=dict)
     assumed: str = ""  # what the paper leaves open and was decided here
     weights: str = ""  # where its authors publish weights, and under which licence
-    dead: tuple[str, ...] = ()  # beginnings of parameter names that the published network never uses
 
 
-NETWORKS: dict[str, Network] = {
+SINGLE_DATE: dict[str, Network] = {
     "dsen2cr": Network(
         remover="dsen2cr:DSen2CR", config="dsen2cr:Config",
         summary="deep residual network on image and radar",
@@ -41,7 +41,68 @@ NETWORKS: dict[str, Network] = {
         source="Meraner et al. 2020, section 4.3; Isola et al. 2017",
         assumed="8 levels, width 64, dropout and discriminator of Isola et al. 2017",
     ),
+    "glfcr": Network(
+        remover="glfcr:GLFCR", config="glfcr:Config", preset={"variant": "paper"},
+        summary="windows guided by radar, dynamic filters; as the paper says",
+        source="Xu et al. 2022, sections 4 and 5.1",
+        assumed="first convolution 3x3, local fusion 1x1, Swin's norm and MLP, softmax over the gate's channels",
+    ),
+    "glfcr-as-published": Network(
+        remover="glfcr:GLFCR", config="glfcr:Config", preset={"variant": "as_published"},
+        summary="the same as the released code has it, for its checkpoints",
+        source="Xu et al. 2022; github.com/xufangchn/GLF-CR",
+    ),
+    "spagan": Network(
+        remover="spagan:SpAGAN", config="spagan:Config",
+        summary="spatial attention on red, green, blue, without radar",
+        source="Pan 2020",
+    ),
+    "drib": Network(
+        remover="drib:TwoGANs", config="drib:Config",
+        summary="radar to optical, then removal, dilated residual inception blocks",
+        source="Darbaghshahi et al. 2021, Tables 1 and 2",
+        assumed="padding, dropout, skips and the end of a block (see the file's head)",
+    ),
+    "drib-sar2opt": Network(
+        remover="drib:Translator", config="drib:TranslatorConfig",
+        summary="its first stage alone: red, green, blue from radar",
+        source="Darbaghshahi et al. 2021, Table 3",
+        assumed="as drib",
+    ),
+    "cyclegan-cloudmap": Network(
+        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config",
+        summary="cycle-consistent, conditioned on the cloud map",
+        source="Ebel et al. 2020, section II",
+        assumed="layers of CycleGAN (the body of Table I is not at hand), artanh kept within 1 - 1e-6",
+    ),
+    "cyclegan-cloudmap-13": Network(
+        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config",
+        preset={"bands": L1C, "radar_mean": False},
+        summary="the same on all bands",
+        source="Ebel et al. 2020, section II",
+        assumed="as cyclegan-cloudmap; VV and VH without their mean",
+    ),
+    "sar2opt": Network(
+        remover="sar2opt:SAR2OPT", config="sar2opt:Config",
+        summary="optical from radar alone, by a U-Net",
+        source="Bermudez et al. 2018; Xu et al. 2022, Table 1",
+        assumed="generator and discriminator of Isola et al. 2017",
+    ),
+    "sar-opt-cgan": Network(
+        remover="sar_opt_cgan:SAROptCGAN", config="sar_opt_cgan:Config",
+        summary="U-Net on image and radar",
+        source="Grohnfeldt et al. 2018; Xu et al. 2022, Table 1",
+        assumed="generator and discriminator of Isola et al. 2017, ranges of Xu et al. 2022",
+    ),
+    "simulation-fusion": Network(
+        remover="simulation_fusion:SimulationFusion", config="simulation_fusion:Config",
+        summary="optical simulated from radar, then fused",
+        source="Gao et al. 2020; Xu et al. 2022, Table 1",
+        assumed="width, norm, discriminator and ranges of the random changes (see the file's head)",
+    ),
 }  # fmt: skip
+
+NETWORKS: dict[str, Network] = {**SINGLE_DATE}
 
 
 def network(name: str) -> Network:
@@ -81,17 +142,10 @@ def size(name: str, side: int = 256, config: Any = None) -> Size:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from unclouded.bands import S1
-    from unclouded.models.single_date import Frame
-
     settings = published_config(name) if config is None else config
     with torch.device("meta"), torch.no_grad():
         remover = network_class(name)[0](settings)
-        frame = Frame(
-            s2=torch.empty(1, len(remover.needs.bands), side, side),
-            s1=torch.empty(1, len(S1), side, side),
-            cloud=torch.empty(1, 1, side, side),
-        )
+        frame = remover.example(side)
         with FlopCounterMode(display=False) as counter:
             remover.restore(frame)
     return Size(sum(p.numel() for p in remover.network.parameters()), counter.get_total_flops() / 2e9)

@@ -1,0 +1,228 @@
+"""The authors' published weight files, read without trusting them, renamed, and written as our safetensors.
+
+A foreign file is opened in a child process with limited memory, time and output (models/quarantine.py): HDF5 of Keras by h5py,
+.pth of torch with `weights_only`. The child hands back plain tensors; nothing in the file is executed here or there. The
+Config is read off the shapes, so reduced and published sizes import alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unclouded.bands import L1C
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
+from unclouded.models.weights import Weights, save
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unclouded.models import dsen2cr, glfcr, pix2pix, spagan
+
+Tensors = Mapping[str, "Tensor"]
+SECONDS = 300  # for the child to read a file
+RGB = ("B04", "B03", "B02")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One kind of published file: what it becomes, how its names are read, and where it comes from."""
+
+    model: str  # the row of the table it becomes
+    convert: Callable[[Tensors], tuple[Any, dict[str, Tensor]]]
+    url: str
+    licence: str
+    trained_on: str
+
+
+def import_file(kind: str, path: Path, out: Path) -> Weights:
+    """Read an authors' file of a kind in PUBLISHED and write it to `out`. Returns the record in the new file's header.
+
+    Raises UsageError for an unknown kind, InputMissing, InputCorrupt, InputUnsupported with the names that do not fit, and
+    RefusedForSafety for a file that holds anything but tensors.
+    """
+    from unclouded.models.zoo import network, network_class
+
+    if kind not in PUBLISHED:
+        raise UsageError(f"There is no import of '{kind}'.", why=f"known are: {', '.join(PUBLISHED)}.")
+    if not path.is_file():
+        raise InputMissing("There is no such file.", where=path)
+    source = PUBLISHED[kind]
+    config, state = _converted(source, quarantined(path), path)
+    remover = network_class(source.model)[0](config, state)
+    notes = Weights(
+        model=source.model, url=source.url, sha256=_sha256(path), licence=source.licence, trained_on=source.trained_on,
+        citation=network(source.model).source,
+    )  # fmt: skip
+    return save(out, source.model, remover, notes)
+
+
+def _converted(source: Published, tensors: Tensors, path: Path) -> tuple[Any, dict[str, Tensor]]:
+    try:
+        return source.convert(tensors)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputUnsupported(
+            f"This file does not hold weights of {source.model} in its published layout.",
+            where=path,
+            why=f"looked for {error}; the file has {len(tensors)} tensors: {', '.join(list(tensors)[:6])}, ...",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def quarantined(path: Path, seconds: int = SECONDS) -> dict[str, Tensor]:
+    """All tensors of a foreign file, by name, read in a child process. Raises InputCorrupt or RefusedForSafety."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory(prefix="unclouded-import-") as folder:
+        out = Path(folder) / "tensors.safetensors"
+        command = [sys.executable, "-I", "-m", "unclouded.models.quarantine", str(path.resolve()), str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise RefusedForSafety(
+                "Reading the weights took too long and was stopped.", where=path, why=f"{seconds} s."
+            ) from error
+        if done.returncode or not out.is_file():
+            raise _refusal(done, path)
+        return load_file(out)
+
+
+def _refusal(done: subprocess.CompletedProcess[str], path: Path) -> InputCorrupt | RefusedForSafety:
+    last = done.stdout.strip().splitlines()[-1:] or ["{}"]
+    try:
+        said = json.loads(last[0])
+    except ValueError:
+        said = {}
+    why = str(said.get("why", f"the reader ended with code {done.returncode}"))[:300]
+    if said.get("refused"):
+        return RefusedForSafety("The file holds more than tensors and was not opened.", where=path, why=why)
+    return InputCorrupt("The weights cannot be read.", where=path, why=why)
+
+
+def _plain(tensors: Tensors) -> dict[str, Tensor]:
+    """The largest group of a checkpoint ("network/...", "state_dict/..."), without the prefix of data-parallel training."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, own = name.rpartition("/")
+        groups.setdefault(group, {})[own] = tensor
+    largest = max(groups.values(), key=len, default={})
+    return {k.removeprefix("module."): v for k, v in largest.items()}
+
+
+def _count(state: Tensors, pattern: str) -> int:
+    """One more than the largest number that `pattern` finds in the names."""
+    return 1 + max(int(m[1]) for k in state if (m := re.match(pattern, k)))
+
+
+def _bands(channels: int) -> tuple[str, ...]:
+    known = {13: L1C, 3: RGB}
+    if channels not in known:
+        raise ValueError(f"3 or 13 optical bands, not {channels}")
+    return known[channels]
+
+
+def keras_dsen2cr(tensors: Tensors) -> tuple[dsen2cr.Config, dict[str, Tensor]]:
+    """Keras layers ".../conv2d_7/kernel:0" in order of their number; kernels from HWIO to OIHW."""
+    layers: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if m := re.search(r"conv2d(?:_(\d+))?/(kernel|bias)(?::0)?$", name):
+            layers.setdefault(int(m[1] or 0), {})[m[2]] = tensor
+    ordered = [layers[n] for n in sorted(layers)]
+    pairs = (len(ordered) - 2) // 2
+    names = ["model.0"]
+    names += [f"model.{b + 2}.conv_block.{half}" for b in range(pairs) for half in (0, 2)]
+    names += [f"model.{pairs + 2}"]
+    state: dict[str, Tensor] = {}
+    for name, layer in zip(names, ordered, strict=True):
+        state[f"{name}.weight"] = layer["kernel"].permute(3, 2, 0, 1).contiguous()
+        state[f"{name}.bias"] = layer["bias"]
+    return torch_dsen2cr(state)
+
+
+def torch_dsen2cr(tensors: Tensors) -> tuple[dsen2cr.Config, dict[str, Tensor]]:
+    """The authors' torch port: the same names as here."""
+    from unclouded.models.dsen2cr import Config
+
+    state = _plain(tensors)
+    blocks = _count(state, r"model\.(\d+)\.conv_block") - 2
+    features, channels = state["model.0.weight"].shape[:2]
+    bands = state[f"model.{blocks + 2}.weight"].shape[0]
+    return Config(bands=_bands(bands), sar=channels == bands + 2, features=features, blocks=blocks), state
+
+
+def without_buffers(state: Tensors) -> dict[str, Tensor]:
+    """Without what depends on the training crop and is computed here."""
+    return {k: v for k, v in state.items() if not k.endswith(("attn_mask", "relative_position_index"))}
+
+
+def torch_glfcr(tensors: Tensors) -> tuple[glfcr.Config, dict[str, Tensor]]:
+    """The released code's names, without its buffers."""
+    from unclouded.models.glfcr import Config
+
+    state = without_buffers(_plain(tensors))
+    table = state["RDBs.0.convs.0.attn.relative_position_bias_table"]
+    features = state["SFENet1.weight"].shape[0]
+    config = Config(
+        bands=_bands(state["UPNet.2.weight"].shape[0]),
+        features=features,
+        blocks=_count(state, r"RDBs\.(\d+)"),
+        layers=_count(state, r"RDBs\.0\.convs\.(\d+)"),
+        growth=state["RDBs.0.convs.0.conv.0.weight"].shape[0],
+        heads=table.shape[1],
+        window=(round(table.shape[0] ** 0.5) + 1) // 2,
+        kernel=round((state["DF.0.fac_warp.3.0.weight"].shape[0] / features) ** 0.5),
+        variant="as_published",
+    )
+    return config, state
+
+
+def torch_pix2pix(tensors: Tensors) -> tuple[pix2pix.Config, dict[str, Tensor]]:
+    """A U-Net generator of the pix2pix code: S2 then S1 in, S2 out."""
+    from unclouded.models.pix2pix import Config
+
+    state = _plain(tensors)
+    width, channels = state["model.model.0.weight"].shape[:2]
+    bands = state["model.model.3.weight"].shape[1]
+    levels = 1 + max(k.count(".model.") for k in state) - 1
+    return Config(bands=_bands(bands), sar=channels == bands + 2, width=width, levels=levels), state
+
+
+def torch_spagan(tensors: Tensors) -> tuple[spagan.Config, dict[str, Tensor]]:
+    """The published generator: names behind "gen.gen."."""
+    from unclouded.models.spagan import Config
+
+    state = {k.removeprefix("gen.").removeprefix("gen."): v for k, v in _plain(tensors).items()}
+    width, bands = state["conv_in.0.weight"].shape[:2]
+    return Config(bands=_bands(bands), width=width), state
+
+
+SEN12MSCR = "SEN12MS-CR; the published loader leaks 6 of 10 test regions into training"
+PUBLISHED: dict[str, Published] = {
+    "dsen2cr-keras": Published(
+        model="dsen2cr", convert=keras_dsen2cr, url="https://github.com/ameraner/dsen2-cr", licence="GPL-3.0",
+        trained_on="SEN12MS-CR, earlier release"),
+    "dsen2cr-torch": Published(
+        model="dsen2cr", convert=torch_dsen2cr, url="https://github.com/ameraner/dsen2-cr", licence="GPL-3.0",
+        trained_on="SEN12MS-CR"),
+    "glfcr": Published(
+        model="glfcr-as-published", convert=torch_glfcr, url="https://github.com/xufangchn/GLF-CR",
+        licence="none stated", trained_on=SEN12MSCR),
+    "pix2pix": Published(
+        model="pix2pix", convert=torch_pix2pix, url="https://github.com/PatrickTUM/SEN12MS-CR-TS",
+        licence="none stated", trained_on=SEN12MSCR),
+    "spagan": Published(
+        model="spagan", convert=torch_spagan, url="https://github.com/Penn000/SpA-GAN_for_cloud_removal", licence="MIT",
+        trained_on="RICE"),
+}  # fmt: skip
