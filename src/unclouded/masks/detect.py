@@ -49,7 +49,8 @@ def detect(
 ) -> Scene:
     """The scene with class maps for all dates, and with `decisions["masks"]`: per date the detector, why, and the shares.
 
-    `mask`: "auto" or a name of `MASKS`. `targets`: dates to restore, on which a mask file is final (None: on all dates).
+    `mask`: "auto" or a name of `MASKS`. `targets`: dates to restore, on which a mask file is final (None: on all dates) and
+    screening gives the observation the benefit of the doubt.
     `screen`: look for missed cloud and shadow over time. `grow`: metres added around what a detector finds. `out`: a file
     for a memory map of the class maps; None keeps them in memory. `block`: pixels at a time; no influence on the result.
 
@@ -64,7 +65,7 @@ def detect(
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
     for i, choice in enumerate(chosen):
         _detect_date(bare, i, MASKS[choice.name], block, maps)
-    counts = _decide(bare, chosen, maps, screen and len(chosen) >= screening.FEWEST, grow, block)
+    counts = _decide(bare, chosen, maps, screen and len(chosen) >= screening.FEWEST, grow, block, _targeted(scene, wanted))
     for i in range(len(maps)):
         maps[i] >>= np.uint8(4)
     record = {
@@ -113,7 +114,13 @@ def _detect_date(scene: Scene, i: int, detector: Detector, block: int, maps: NDA
 
 
 def _decide(
-    scene: Scene, chosen: Sequence[Choice], maps: NDArray[np.uint8], screen: bool, metres: float, block: int
+    scene: Scene,
+    chosen: Sequence[Choice],
+    maps: NDArray[np.uint8],
+    screen: bool,
+    metres: float,
+    block: int,
+    trusted: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Write the classes as decided into the high bits; counts (T, 4): valid, clear as detected, cloud and shadow screened."""
     pixel = pixel_metres(scene.place)
@@ -127,7 +134,7 @@ def _decide(
         decided = np.where(final[:, None, None], found, widen(found, metres, pixel))
         missed = np.zeros_like(found)
         if screen:
-            missed = screening.screen(_read_lean(scene, around), decided, pixel)
+            missed = screening.screen(_read_lean(scene, around), decided, pixel, trusted)
             missed[final] = 0
             decided = np.where(missed > 0, missed, decided)
         maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
@@ -136,6 +143,10 @@ def _decide(
             (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
         ], axis=1)  # fmt: skip
     return counts
+
+
+def _targeted(scene: Scene, wanted: set[np.datetime64] | None) -> NDArray[np.bool_]:
+    return np.array([wanted is not None and day in wanted for day in scene.dates])
 
 
 def widen(classes: NDArray[np.uint8], metres: float, pixel: Pixel) -> NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 Every observation that a mask calls clear is compared with the clear observations of the same pixel on either side in time.
 Cloud and haze brighten blue, and more so than the brighter ground of a harvest would (which brightens red about twice as
 much: the haze-optimised transform, Zhang et al. 2002). Shadow darkens near and short-wave infrared by about the same factor.
+A date whose light is stronger as a whole (bright clouds beside it, an atmosphere corrected too much) brightens near infrared
+more than blue; a cloud, white over ground that is darkest in blue, never does.
 And both pass: a change that is still there on the later dates is ground, not weather. (The blue test is in the spirit of
 Hagolle et al. 2010, which MAJA uses.)
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unclouded.masks.detection import band
 from unclouded.masks.morphology import Pixel, grow, opened, reach
@@ -56,6 +59,8 @@ STRONG = Limits(rise=0.035, excess=0.01, lift=0.015, nir=0.55, swir=0.6)  # enou
 WEAK = Limits(rise=0.015, excess=0.004, lift=0.0, nir=0.75, swir=0.8)  # enough within FRINGE_METRES of what is
 
 
+LIGHT = 1.0  # times the rise in blue that near infrared may rise over the brighter of before and after under a cloud,
+LIGHT_METRES = 100.0  # both averaged over squares of this side: light is a matter of areas, not of pixels
 SNOW_SWIR = 0.5  # snow brightens blue too, but takes away more than half of the short-wave infrared: no cloud does
 
 
@@ -66,7 +71,7 @@ def role(bands: tuple[str, ...], name: str) -> str | None:
 
 def halo(pixel: Pixel) -> int:
     """Pixels around a window beyond which screening no longer changes it."""
-    return 4 * reach(_narrow(pixel), pixel) + reach(FRINGE_METRES, pixel) + reach(GROW_METRES, pixel)
+    return 4 * reach(_narrow(pixel), pixel) + reach(FRINGE_METRES + GROW_METRES + LIGHT_METRES, pixel)
 
 
 def _narrow(pixel: Pixel) -> float:
@@ -74,22 +79,27 @@ def _narrow(pixel: Pixel) -> float:
     return max(OPEN_METRES, *pixel)
 
 
-def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel) -> NDArray[np.uint8]:
+def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Mask | None = None) -> NDArray[np.uint8]:
     """Cloud and shadow that `classes` (T, H, W) miss: codes THIN and SHADOW, 0 elsewhere, (T, H, W) uint8.
 
     Only clear pixels are questioned. Needs a blue band or, failing that, red (20 m products), and near infrared; without a
     short-wave infrared band a shadow is judged by near infrared alone. With fewer than `FEWEST` dates nothing is found.
+    `trusted` (T,): dates to restore. There doubt speaks for the observation: an area that is brighter as a whole is not asked.
     """
     found = np.zeros(classes.shape, np.uint8)
     names = {part: role(sample.place.bands, part) for part in ROLES}
     if len(classes) < FEWEST:
         return found
     layers = {part: band(sample, name) for part, name in names.items() if name is not None}
+    if "nir" in layers:
+        layers["light"] = layers["nir"]  # compared with the brighter side in time, where shadow takes the darker one
     days = sample.s2_dates.astype(np.int64)
     asked = (classes == Cover.CLEAR) & sample.s2_valid
     ground = grounds(layers, asked, days)
     cloud, dark = suspects(layers, ground, STRONG)
     ground = grounds(layers, asked & ~cloud & ~dark, days)  # what the first round found no longer spoils the second
+    if trusted is not None and trusted.any() and "light" in layers:
+        asked = asked & ~(trusted[:, None, None] & lit(layers, ground, asked, pixel))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
         core = opened(suspects(layers, ground, STRONG)[n] & asked, _narrow(pixel), pixel)
         fringe = suspects(layers, ground, WEAK)[n] & asked & grow(core, FRINGE_METRES, pixel)
@@ -114,11 +124,21 @@ def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits)
     return cloud, dark if "nir" in layers else np.zeros_like(dark)
 
 
+def lit(layers: dict[str, Image], ground: dict[str, Image], asked: Mask, pixel: Pixel) -> Mask:
+    """Areas (T, H, W) where near infrared rises more than blue: stronger light, not cloud. Means over LIGHT_METRES."""
+    bright = "blue" if "blue" in layers else "red"
+    excess = layers["light"] - ground["light"] - LIGHT * (layers[bright] - ground[bright])
+    total = np.where(asked & np.isfinite(excess), excess, 0).astype(np.float64)
+    for axis, side in ((1, pixel[0]), (2, pixel[1])):  # plain sums: a running mean would depend on where a block begins
+        total = ndimage.correlate1d(total, np.ones(2 * int(LIGHT_METRES / 2 / side + 1e-9) + 1), axis, mode="constant")
+    return total > 0
+
+
 def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
     """What the ground may look like in each layer (T, H, W): the more cloud-like (visible) or shadow-like (infrared) of what
     was seen before and after, so that only what differs from both stands out. NaN with fewer than `SUPPORT` observations.
     """
-    signs = [1 if part in ("blue", "red") else -1 for part in layers]  # infrared is turned over: dark stands out there
+    signs = [1 if part in ("blue", "red", "light") else -1 for part in layers]  # infrared is turned over: dark stands out there
     stack = np.stack([sign * layer for sign, layer in zip(signs, layers.values(), strict=True)], axis=1)
     before, earlier = _beside(stack, seen, days)
     after, later = _beside(stack[::-1], seen[::-1], -days[::-1])
