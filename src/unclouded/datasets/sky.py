@@ -228,9 +228,14 @@ def to_top_of_atmosphere(surface: Field, bands: tuple[str, ...]) -> Field:
     return surface * THROUGH_AIR[[L1C.index(b) for b in bands]][:, None, None]
 
 
+def path_of(bands: tuple[str, ...]) -> Field:
+    """Path radiance of clear air in reflectance, (C, 1, 1)."""
+    return PATH[[L1C.index(b) for b in bands]][:, None, None]
+
+
 def add_path(seen: Field, bands: tuple[str, ...], sky_view: View | None) -> Field:
     """Add the light scattered by the air itself; a cloud hides the greater part of it."""
-    path = PATH[[L1C.index(b) for b in bands]][:, None, None]
+    path = path_of(bands)
     if sky_view is None:
         return seen + path
     total = sky_view.total()

@@ -205,7 +205,7 @@ class SimulatedSource:
         """Every band at its native resolution, repeated on the 10 m grid; cut to the window."""
         out = np.empty((len(image), at.height, at.width), np.float32)
         for n, name in enumerate(self.world.bands):
-            out[n] = _coarse(image[n], BY_NAME[name].metres // 10)[at.slices]
+            out[n] = coarse(image[n], BY_NAME[name].metres // 10)[at.slices]
         return out
 
     def _noise(self, i: int, seen: Field, window: Window) -> Field:
@@ -277,7 +277,7 @@ def _spline(shift: float) -> tuple[np.float32, np.float32, np.float32]:
     return np.float32((0.5 - shift) ** 2 / 2), np.float32(0.75 - shift**2), np.float32((0.5 + shift) ** 2 / 2)
 
 
-def _coarse(band: Field, factor: int) -> Field:
+def coarse(band: Field, factor: int) -> Field:
     """Mean over factor x factor pixels, repeated; summed in a fixed order, so that windows agree to the last bit."""
     if factor == 1:
         return band
