@@ -63,7 +63,7 @@ def _plain(file: Path) -> dict[str, Any]:
     if kind_of(file) == "s1" or "VV" in words:
         radars = radars_of([Entry(date=UNDATED, name=file.stem, s1=(file,))], embedded=True)
         told = _radar(radars[0])
-        undated = {"date": None, "warnings": []} if told["date"] == str(UNDATED) else {}
+        undated: dict[str, Any] = {"date": None, "warnings": []} if told["date"] == str(UNDATED) else {}
         return {"sensor": "Sentinel-1", **facts, **told, **undated}
     if kind_of(file) == "scl" or words == "SCL":
         return {"sensor": "Sentinel-2 scene classification", **facts, "cover": _cover(Pixels(str(file), 1))}

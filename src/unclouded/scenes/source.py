@@ -41,7 +41,7 @@ class FileSource:
             reflectance, _ = to_reflectance(dn, quantification=part.quantification, offset=part.offset, nodata=None)
             for n, band in enumerate(part.bands):
                 out[self.bands.index(band)] = np.where(known[n], reflectance[n], 0)
-            valid &= np.logical_and.reduce(known, axis=0)
+            valid[~known.all(axis=0)] = False
         return out, valid
 
     def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
