@@ -68,7 +68,8 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
     """Write a COG from pieces (window in the plane's pixels, array (C, h, w)) that together cover it once.
 
     Keeps dtype, CRS, transform, nodata, scale, offset, band descriptions, tags and colours. The temporary raster lies beside
-    `path` and is removed in any case. Raises OSError where the disk does not take it.
+    `path` and is removed in any case. One thread: GDAL keeps its pool, and a process forked later would wait for it forever.
+    Raises OSError where the disk does not take it.
     """
     from rasterio._err import CPLE_BaseError
     from rasterio.env import Env
@@ -84,7 +85,6 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
             copy(
                 source, path, driver="COG", compress=compress, predictor="YES", blocksize=512, bigtiff="IF_SAFER",
                 overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
-                num_threads="ALL_CPUS",
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(errno.ENOSPC if nearly_full(path.parent) else errno.EIO, str(error), str(path)) from error

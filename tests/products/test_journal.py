@@ -1,0 +1,144 @@
+"""The journal: whole lines count, torn and mangled ones do not, and bytes are checked before they are believed."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unclouded.errors import RecordError
+from unclouded.products.journal import BlockDamaged, Journal, Lock, exchange, job_digest, write_file
+from unclouded.sample import Window
+
+A, B = Window(0, 0, 4, 5), Window(0, 5, 4, 3)
+
+
+def arrays(window: Window, seed: int = 0) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng([seed, *window])
+    shape = (2, window.height, window.width)
+    return rng.integers(0, 65_535, shape, np.uint16), rng.normal(size=shape).astype(np.float32), np.zeros((0, 3))
+
+
+def fresh(folder) -> Journal:
+    folder.mkdir(exist_ok=True)
+    return Journal(folder)
+
+
+def same(journal: Journal, window: Window, seed: int = 0) -> None:
+    for n, array in enumerate(arrays(window, seed)):
+        np.testing.assert_array_equal(journal.read(window, n, str(array.dtype), array.shape), array)
+
+
+def test_blocks_come_back_after_reopening(tmp_path):
+    journal = fresh(tmp_path / "s")
+    journal.add(A, arrays(A), {"observed": 20})
+    journal.add(B, arrays(B), {"observed": 12})
+    again = Journal(tmp_path / "s")
+    assert set(again.entries) == {A, B} and again.entries[A].pixels == {"observed": 20}
+    same(again, A)
+    same(again, B)
+    again.add(A, arrays(A, 9), {"observed": 0})
+    same(Journal(tmp_path / "s"), A, 9)
+    assert Journal(tmp_path / "s").forget_damaged() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 400))
+def test_a_torn_tail_is_ignored_and_written_over(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("j") / "s"
+    journal = fresh(folder)
+    for window in (A, B):
+        journal.add(window, arrays(window), {"observed": 1})
+    path = folder / "journal.jsonl"
+    data = path.read_bytes()
+    kept = data[: max(0, len(data) - cut)]
+    path.write_bytes(kept)
+    again = Journal(folder)
+    assert len(again.entries) == kept.count(b"\n")
+    again.add(B, arrays(B, 3), {"observed": 2})
+    final = Journal(folder)
+    same(final, B, 3)
+    assert final.entries[B].pixels == {"observed": 2} and len(final.entries) == len({B, *again.entries})
+
+
+@settings(max_examples=150, deadline=None)
+@given(at=st.floats(0, 1), value=st.integers(1, 255), journalled=st.booleans())
+def test_a_changed_byte_anywhere_never_gives_other_pixels(tmp_path_factory, at, value, journalled):
+    folder = tmp_path_factory.mktemp("j") / "s"
+    journal = fresh(folder)
+    journal.add(A, arrays(A), {"observed": 1})
+    victim = folder / "journal.jsonl" if journalled else next((folder / "blocks").iterdir())
+    data = bytearray(victim.read_bytes())
+    data[min(int(at * len(data)), len(data) - 1)] ^= value
+    victim.write_bytes(data)
+    again = Journal(folder)
+    again.forget_damaged()
+    if A in again.entries:
+        same(again, A)
+
+
+def test_reading_a_damaged_block_says_so(tmp_path):
+    journal = fresh(tmp_path / "s")
+    journal.add(A, arrays(A), {})
+    with pytest.raises(BlockDamaged, match="checksum"):
+        journal.read(A, 0, "uint16", (2, 4, 6))
+    next((tmp_path / "s" / "blocks").iterdir()).unlink()
+    with pytest.raises(BlockDamaged):
+        journal.read(A, 0, "uint16", (2, 4, 5))
+    assert journal.forget_damaged() == [A] and not journal.entries
+
+
+def test_lines_of_other_kinds_are_skipped(tmp_path):
+    journal = fresh(tmp_path / "s")
+    journal.add(A, arrays(A), {"observed": 1})
+    line = (tmp_path / "s" / "journal.jsonl").read_text()
+    for strange in ("[]", "null", '{"block": [1]}', '{"block": [1,2,3,4], "pieces": [[1]], "pixels": {}}', "{", "\x00"):
+        (tmp_path / "s" / "journal.jsonl").write_text(strange + "\n" + line)
+        assert set(Journal(tmp_path / "s").entries) == {A}
+
+
+def test_data_are_on_disk_before_the_line_that_vouches_for_them(tmp_path, monkeypatch):
+    journal = fresh(tmp_path / "s")
+    synced = []
+    true = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), true(fd)))
+    journal.add(A, arrays(A), {})
+    assert [os.path.basename(path) for path in synced] == ["000000_000000.blk", "blocks", "journal.jsonl"]
+
+
+def test_job_digests():
+    assert job_digest({"a": 1, "b": [1, 2]}) == job_digest({"b": [1, 2], "a": 1})
+    assert job_digest({"a": 1}) != job_digest({"a": 2}) != job_digest({"a": "2"})
+    with pytest.raises(RecordError, match="JSON"):
+        job_digest({"a": float("nan")})
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "manifest.json"
+    write_file(path, b"old")
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_two_folders_change_places_in_one_step(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+    if not exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system cannot exchange two folders")
+    assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
+    assert not exchange(tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_a_lock_is_gone_after_use_and_names_its_owner(tmp_path):
+    with Lock(tmp_path / "l") as lock:
+        assert json.loads((tmp_path / "l").read_text())["pid"] == os.getpid()
+        assert lock is not None
+    assert not (tmp_path / "l").exists()
+    (tmp_path / "l").write_text("rubbish")
+    with Lock(tmp_path / "l"):
+        assert json.loads((tmp_path / "l").read_text())["pid"] == os.getpid()
