@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclouded.errors import InputUnsupported
 from unclouded.models.averages import CLOUD_COST_DAYS
@@ -30,7 +30,7 @@ FAR = 2**40  # days: the rank of a date that measured nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Frames(Frame):
-    """Several dates without holes: s2 (B, T, C, H, W) reflectance, s1 (B, T, 2, H, W) dB or None, cloud (B, T, 1, H, W) or None."""
+    """Several dates without holes: s2 (B, T, C, H, W) reflectance; s1 (B, T, 2, H, W) dB, cloud (B, T, 1, H, W), or None."""
 
     days: Tensor  # (B, T) float32: mean of the optical and the radar day, since 1970-01-01
     seen: Tensor  # (B, T) bool: something was measured; frames without are constants and must not count
@@ -43,6 +43,26 @@ class Frames(Frame):
             cloud=None if self.cloud is None else self.cloud[rows, index],
             days=self.days[rows, index], seen=self.seen[rows, index],
         )  # fmt: skip
+
+
+class Under(nn.Module):
+    """Layers one after the other, their parameters under a dotted name, as published state dicts have them."""
+
+    def __init__(self, path: str, *layers: nn.Module) -> None:
+        super().__init__()
+        self.path = path
+        *outer, last = path.split(".")
+        at: nn.Module = self
+        for name in outer:
+            inner = nn.Module()
+            at.add_module(name, inner)
+            at = inner
+        at.add_module(last, nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layers' result."""
+        out: Tensor = self.get_submodule(self.path)(x)
+        return out
 
 
 def frames_of(batch: Batch) -> Frames:
@@ -70,7 +90,7 @@ def _radar_days(batch: Batch) -> Tensor:
 def in_time(batch: Batch) -> Tensor:
     """(B, T) the order of time of the dates; those that measured nothing come last."""
     seen = batch.s2_valid.flatten(2).any(2)
-    return torch.where(seen, batch.s2_days, FAR).argsort(1, stable=True)
+    return torch.where(seen, batch.s2_days, FAR).argsort(dim=1, stable=True)
 
 
 def choose_dates(batch: Batch, n: int, by: Choose, ranked: tuple[int, ...] | None = None) -> Tensor:
@@ -91,10 +111,10 @@ def choose_dates(batch: Batch, n: int, by: Choose, ranked: tuple[int, ...] | Non
     count = seen.sum(1)
     if bool((count == 0).any()):
         raise InputUnsupported("No date of this series measured anything here.")
-    best = (torch.where(seen, cost, float(FAR)) + batch.s2_days * 1e-9).argsort(1, stable=True)
+    best = (torch.where(seen, cost, float(FAR)) + batch.s2_days * 1e-9).argsort(dim=1, stable=True)
     at = torch.arange(n, device=best.device)[None].minimum(count[:, None] - 1)
     chosen = best.gather(1, at)
-    return chosen.gather(1, batch.s2_days.gather(1, chosen).argsort(1, stable=True))
+    return chosen.gather(1, batch.s2_days.gather(1, chosen).argsort(dim=1, stable=True))
 
 
 class SeveralDates(SingleDate):
@@ -166,7 +186,7 @@ def evidence(batch: Batch, *, sar: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Where a pixel's value comes from: source (B, H, W), signed days to the nearest clear date, number of clear dates."""
     assert batch.target_day is not None
     clear = batch.clear()
-    gap = (batch.s2_days - batch.target_day[:, None]).to(torch.int32)[..., None, None]
+    gap = (batch.s2_days - batch.target_day[:, None])[..., None, None]
     nearest = torch.where(clear, gap.abs(), FAR).argmin(1, keepdim=True)
     support = clear.sum(1)
     age = torch.where(support > 0, gap.expand(clear.shape).gather(1, nearest)[:, 0], NO_AGE)

@@ -1,9 +1,9 @@
 """UnCRtainTS: several dates to one clear image, with the variance of every pixel (Ebel et al. 2023).
 
-P. Ebel, V. S. F. Garnot, M. Schmitt, J. D. Wegner, X. X. Zhu: UnCRtainTS: uncertainty quantification for cloud removal in optical
-satellite time series (CVPR Workshops 2023). Inverted-bottleneck convolutions at full resolution; the dates are summed with
-attention weights that a light temporal attention encoder (Garnot and Landrieu 2020) finds on a 32 x 32 grid. Parameter names
-are those of the published code.
+P. Ebel, V. S. F. Garnot, M. Schmitt, J. D. Wegner, X. X. Zhu: UnCRtainTS: uncertainty quantification for cloud removal in
+optical satellite time series (CVPR Workshops 2023). Inverted-bottleneck convolutions at full resolution; the dates are summed
+with attention weights that a light temporal attention encoder (Garnot and Landrieu 2020) finds on a 32 x 32 grid. Parameter
+names are those of the published code.
 
 The network does not know which of its dates is the target: it gives the clear image that best explains all of them.
 """
@@ -23,7 +23,7 @@ from torch.nn import functional
 from unclouded.bands import L1C
 from unclouded.models.needs import Needs
 from unclouded.models.scaling import BOTH_25, scale_radar, unscale_optical
-from unclouded.models.several_dates import Choose, Frames, SeveralDates
+from unclouded.models.several_dates import Choose, Frames, SeveralDates, Under
 from unclouded.sample import Level
 
 GRID = 32  # attention is found on GRID x GRID cells
@@ -39,7 +39,7 @@ class Config:
     - `dates`: how many dates enter (None: all); 1 is the mono form without attention.
     - `covariance`: a variance per band (`diag`), one for all bands (`iso`), or none (`none`).
     - `separate_heads`: mean and variance come from two convolutions; `values`: the attention also passes features on.
-    - `as_published_padding`: dates that measured nothing enter the statistics of the attention's norm, as in the published code.
+    - `as_published_padding`: dates that measured nothing enter the statistics of the attention's norm, as in the original.
     """
 
     bands: tuple[str, ...] = L1C
@@ -86,7 +86,7 @@ def needs(config: Config) -> Needs:
 
 
 class Network(nn.Module):
-    """x (B, T, [2 +] C, H, W) in [0, scale_by], radar first, days (B, T), padded (B, T) -> (B, C + V, H, W): mean, then variance.
+    """x (B, T, [2 +] C, H, W) in [0, scale_by], radar first, days and padded (B, T) -> (B, C + V, H, W): mean, variance.
 
     `padded` frames take no part; if not given, frames that are zero throughout are taken as such.
     """
@@ -95,7 +95,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         bands, e = len(config.bands), config.width
-        self.in_conv = _block(nn.Conv2d(bands + 2 * config.sar, e, 1), nn.GroupNorm(4, e), nn.ReLU())
+        self.in_conv = Under("conv.conv", nn.Conv2d(bands + 2 * config.sar, e, 1), nn.GroupNorm(4, e), nn.ReLU())
         self.in_block = nn.ModuleList(InvertedBottleneck(e, partial(nn.GroupNorm, 4)) for _ in range(config.blocks_before))
         if config.dates != 1:
             self.temporal_encoder = TemporalAttention(config)
@@ -103,20 +103,20 @@ class Network(nn.Module):
                 self.include_v = nn.Conv2d(2 * e, e, 1)
         self.out_block = nn.ModuleList(InvertedBottleneck(e, nn.BatchNorm2d) for _ in range(config.blocks_after))
         if config.separate_heads and config.variances:
-            self.out_conv_mean_1 = _block(nn.Conv2d(e, bands, 1))
-            self.out_conv_var_1 = _block(nn.Conv2d(e, config.variances, 1))
+            self.out_conv_mean_1 = Under("conv.conv", nn.Conv2d(e, bands, 1))
+            self.out_conv_var_1 = Under("conv.conv", nn.Conv2d(e, config.variances, 1))
         else:
-            self.out_conv = _block(nn.Conv2d(e, bands + config.variances, 1))
+            self.out_conv = Under("conv.conv", nn.Conv2d(e, bands + config.variances, 1))
 
     def forward(self, x: Tensor, days: Tensor, padded: Tensor | None = None) -> Tensor:
         """See the class."""
         b, t = x.shape[:2]
         if padded is None:
             padded = (x == 0).flatten(2).all(2)
-        f = self.in_conv.conv.conv(x.flatten(0, 1))
+        f = self.in_conv(x.flatten(0, 1))
         for block in self.in_block:
             f = block(f)
-        f = f.unflatten(0, (b, t))
+        f = torch.unflatten(f, 0, (b, t))
         out = f[:, 0] if self.config.dates == 1 else self._together(f, days, padded)
         for block in self.out_block:
             out = block(out)
@@ -134,39 +134,31 @@ class Network(nn.Module):
     def _head(self, features: Tensor) -> Tensor:
         bands, scale = len(self.config.bands), self.config.scale_by
         if self.config.separate_heads and self.config.variances:
-            mean, spread = self.out_conv_mean_1.conv.conv(features), self.out_conv_var_1.conv.conv(features)
+            mean, spread = self.out_conv_mean_1(features), self.out_conv_var_1(features)
         else:
-            mean, spread = self.out_conv.conv.conv(features).split([bands, self.config.variances], 1)
+            mean, spread = self.out_conv(features).split([bands, self.config.variances], 1)
         least = 1e-9 if scale == 1 else 1e-3
         variance = functional.softplus(spread) if self.config.variance == "softplus" else functional.elu(spread) + 1
         return torch.cat([scale * torch.sigmoid(mean), variance + least], 1)
 
 
-def _block(*layers: nn.Module) -> nn.Module:
-    """Layers under the name `conv.conv`, as the published parameters have it."""
-    outer, inner = nn.Module(), nn.Module()
-    inner.conv = nn.Sequential(*layers)
-    outer.conv = inner
-    return outer
-
-
 class InvertedBottleneck(nn.Module):
-    """x + F(norm(x)): 1x1 wider, depthwise 3x3 with mirrored border, squeeze and excitation, 1x1 back; (B, E, H, W) -> the same."""
+    """x + F(norm(x)), F: 1x1 wider, depthwise 3x3 with mirrored border, squeeze and excitation, 1x1 back."""
 
     def __init__(self, width: int, norm: partial[nn.GroupNorm] | type[nn.BatchNorm2d]) -> None:
         super().__init__()
         wide = 2 * width
         self.conv = nn.Module()
-        self.conv.norm = norm(width)
-        self.conv.fn = nn.Sequential(
+        self.conv.add_module("norm", norm(width))
+        self.conv.add_module("fn", nn.Sequential(
             nn.Conv2d(width, wide, 1, bias=False), norm(wide), nn.GELU(),
             nn.Conv2d(wide, wide, 3, padding=1, padding_mode="reflect", groups=wide, bias=False), norm(wide), nn.GELU(),
             SqueezeExcite(wide, width // 4), nn.Conv2d(wide, width, 1, bias=False), norm(width),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        out: Tensor = x + self.conv.fn(self.conv.norm(x))
+        """(B, E, H, W) -> the same."""
+        out: Tensor = x + self.get_submodule("conv.fn")(self.get_submodule("conv.norm")(x))
         return out
 
 
@@ -197,9 +189,7 @@ class TemporalAttention(nn.Module):
         self.heads, self.joint_padding = h, config.as_published_padding
         self.in_norm = nn.GroupNorm(h, e)
         self.inconv = nn.Conv1d(e, d, 1)
-        self.attention_heads = nn.Module()
-        self.attention_heads.Q = nn.Parameter(torch.zeros(h, config.key_width))
-        self.attention_heads.fc1_k = nn.Linear(d, h * config.key_width)
+        self.attention_heads = LearnedQuery(d, h, config.key_width)
         self.passes_values = config.values
         if config.values:
             self.mlp = nn.Sequential(nn.Linear(d, e), nn.BatchNorm1d(e), nn.ReLU())
@@ -208,13 +198,13 @@ class TemporalAttention(nn.Module):
     def forward(self, f: Tensor, days: Tensor, padded: Tensor) -> tuple[Tensor, Tensor | None]:
         """See the class."""
         b, t = f.shape[:2]
-        small = functional.adaptive_max_pool2d(f.flatten(0, 1), GRID).unflatten(0, (b, t))
+        small = torch.unflatten(functional.adaptive_max_pool2d(f.flatten(0, 1), GRID), 0, (b, t))
         cells = small.permute(0, 3, 4, 2, 1).flatten(0, 2)  # (B * 32 * 32, E, T)
         away = padded.repeat_interleave(GRID * GRID, 0)
         z = self.inconv(self._normed(cells, away)).transpose(1, 2)  # (N, T, d)
         z = z + encode_days(days, z.shape[-1], self.heads).repeat_interleave(GRID * GRID, 0)
-        attention = self._attention(z, away)  # (heads, N, T)
-        found = attention.unflatten(1, (b, GRID, GRID)).permute(0, 1, 4, 2, 3)
+        attention = self.attention_heads(z, away)  # (heads, N, T)
+        found = torch.unflatten(attention, 1, (b, GRID, GRID)).permute(0, 1, 4, 2, 3)
         return found, self._values(z, attention, b) if self.passes_values else None
 
     def _normed(self, cells: Tensor, away: Tensor) -> Tensor:
@@ -223,24 +213,33 @@ class TemporalAttention(nn.Module):
             out: Tensor = self.in_norm(cells)
             return out
         counts = (~away).to(cells.dtype)[:, None, None, :]  # (N, 1, 1, T)
-        groups = cells.unflatten(1, (self.heads, -1))
+        groups = torch.unflatten(cells, 1, (self.heads, -1))
         size = counts.sum((2, 3), keepdim=True).clamp(min=1) * groups.shape[2]
         mean = (groups * counts).sum((2, 3), keepdim=True) / size
         var = ((groups - mean).square() * counts).sum((2, 3), keepdim=True) / size
         normed = ((groups - mean) / torch.sqrt(var + self.in_norm.eps)).flatten(1, 2)
         return normed * self.in_norm.weight[:, None] + self.in_norm.bias[:, None]
 
-    def _attention(self, z: Tensor, away: Tensor) -> Tensor:
-        query = self.attention_heads.Q
-        keys = self.attention_heads.fc1_k(z).unflatten(2, query.shape)  # (N, T, heads, k)
-        logits = torch.einsum("hk,nthk->hnt", query, keys) / math.sqrt(query.shape[1])
-        return logits.masked_fill(away, -1000.0).softmax(-1)
-
     def _values(self, z: Tensor, attention: Tensor, b: int) -> Tensor:
-        mixed = torch.einsum("hnt,nthd->nhd", attention, z.unflatten(2, (self.heads, -1))).flatten(1)
+        mixed = torch.einsum("hnt,nthd->nhd", attention, torch.unflatten(z, 2, (self.heads, -1))).flatten(1)
         out = functional.dropout(self.mlp(mixed), 0.2, self.training)
         cells: Tensor = self.out_norm(out)
-        return cells.unflatten(0, (b, GRID, GRID)).permute(0, 3, 1, 2)
+        return torch.unflatten(cells, 0, (b, GRID, GRID)).permute(0, 3, 1, 2)
+
+
+class LearnedQuery(nn.Module):
+    """z (N, T, d), away (N, T) -> weights (heads, N, T) that sum to 1 over T: keys from z against one query per head."""
+
+    def __init__(self, width: int, heads: int, key_width: int) -> None:
+        super().__init__()
+        self.Q = nn.Parameter(torch.zeros(heads, key_width))
+        self.fc1_k = nn.Linear(width, heads * key_width)
+
+    def forward(self, z: Tensor, away: Tensor) -> Tensor:
+        """See the class."""
+        keys = torch.unflatten(self.fc1_k(z), 2, self.Q.shape)
+        logits = torch.einsum("hk,nthk->hnt", self.Q, keys) / math.sqrt(self.Q.shape[1])
+        return logits.masked_fill(away, -1000.0).softmax(-1)
 
 
 def encode_days(days: Tensor, width: int, heads: int) -> Tensor:
@@ -254,7 +253,7 @@ def encode_days(days: Tensor, width: int, heads: int) -> Tensor:
 
 def weighted_sum(f: Tensor, attention: Tensor, padded: Tensor, drop: float = 0.0) -> Tensor:
     """Features (B, T, E, H, W) summed over T with weights (heads, B, T, h, w), each head for its group of channels."""
-    heads, b, t = attention.shape[:3]
+    heads, b = attention.shape[:2]
     h, w = f.shape[-2:]
     maps = attention.flatten(0, 1)
     if max(h, w) > GRID:
@@ -262,13 +261,13 @@ def weighted_sum(f: Tensor, attention: Tensor, padded: Tensor, drop: float = 0.0
         maps = functional.dropout(maps, drop, drop > 0)
     else:
         maps = functional.adaptive_avg_pool2d(maps, (h, w))
-    maps = maps.unflatten(0, (heads, b)) * (~padded)[None, :, :, None, None]
-    groups = f.unflatten(2, (heads, -1))  # (B, T, heads, E / heads, H, W)
+    maps = torch.unflatten(maps, 0, (heads, b)) * (~padded)[None, :, :, None, None]
+    groups = torch.unflatten(f, 2, (heads, -1))  # (B, T, heads, E / heads, H, W)
     return torch.einsum("nbtyx,btncyx->bncyx", maps, groups).flatten(1, 2)
 
 
 def start(network: nn.Module, seed: int) -> None:
-    """The published start: Xavier normal kernels, biases N(0, 1), Conv1d N(0, 1), batch norm gains N(0, 1), queries by width."""
+    """The published start: Xavier normal kernels; biases, Conv1d and batch norm gains N(0, 1); queries by their width."""
     draw = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv1d):
@@ -296,7 +295,7 @@ class UnCRtainTS(SeveralDates):
         self._start(partial(Network, self.config), start, weights, seed)
 
     def series_inputs(self, frames: Frames) -> tuple[Tensor, ...]:
-        """[s1, s2] times `scale_by`, both radar bands clipped at -25 dB; days since the launch of Sentinel-1; what to leave out."""
+        """[s1, s2] times `scale_by`, both radar bands clipped at -25 dB; days since S1_LAUNCH; what to leave out."""
         x = self.optical(frames.s2)
         if self.config.sar:
             x = torch.cat([scale_radar(frames.radar, BOTH_25, 0, self.config.scale_by), x], 2)
