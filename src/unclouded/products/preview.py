@@ -254,7 +254,7 @@ def _legends(pen: ImageDraw, look: Look, margin: int, wide: int, top: int) -> No
 
 def percent(share: float) -> str:
     """0.4213 -> '42.1 %'; never '0.0 %' for something that is there."""
-    return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %" if share else "0 %"
 
 
 def _pen(page: Image) -> ImageDraw:
