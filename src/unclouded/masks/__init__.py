@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from unclouded.masks.delivered import given, given_of, scl
+from unclouded.masks import delivered, omnicloudmask, s2cloudless, sixband, threshold
 from unclouded.masks.detection import Detection, Detector
-from unclouded.masks.threshold import BANDS, HALO, meraner2020, of_scene, tum
 
 MASKS: dict[str, Detector] = {
-    "scl": Detector(scl, levels=("L2A",), shadows=True, about="Sen2Cor's scene classification, delivered with L2A"),
-    "file": Detector(given, adapt=given_of, shadows=True, about="a mask file: our classes, or 0 clear and 1 hidden"),
+    "file": Detector(
+        delivered.given, adapt=delivered.given_of, shadows=True,
+        about="a mask file: our classes, or 0 clear and 1 hidden",
+    ),
+    "scl": Detector(
+        delivered.scl, levels=("L2A",), shadows=True,
+        about="Sen2Cor's scene classification, delivered with L2A",
+    ),
+    "s2cloudless": Detector(
+        s2cloudless.s2cloudless, adapt=s2cloudless.of_scene, bands=s2cloudless.BANDS, levels=("L1C",), needs="s2cloudless",
+        about="Sentinel Hub's trees on ten bands of L1C (extra 'masks')",
+    ),
+    "sixband": Detector(
+        sixband.sixband, bands=sixband.BANDS, halo=sixband.halo,
+        about="brightness, haze, whiteness, snow, cirrus; any product with visible bands",
+    ),
     "meraner2020": Detector(
-        meraner2020, adapt=of_scene("meraner2020"), bands=BANDS, levels=("L1C",), halo=HALO, shadows=True,
-        about="thresholds of Meraner 2020 as in DSen2-CR and GLF-CR",
+        threshold.meraner2020, adapt=threshold.of_scene("meraner2020"), bands=threshold.BANDS, levels=("L1C",),
+        halo=threshold.HALO, shadows=True, about="thresholds of Meraner 2020 as in DSen2-CR and GLF-CR",
     ),
     "tum": Detector(
-        tum, adapt=of_scene("tum"), bands=BANDS, levels=("L1C",), halo=HALO, shadows=True,
-        about="the same detector with the constants of SEN12MS-CR-TS and UnCRtainTS",
+        threshold.tum, adapt=threshold.of_scene("tum"), bands=threshold.BANDS, levels=("L1C",),
+        halo=threshold.HALO, shadows=True, about="the same with the constants of SEN12MS-CR-TS and UnCRtainTS",
+    ),
+    "omnicloudmask": Detector(
+        omnicloudmask.omnicloudmask, adapt=omnicloudmask.of_scene, bands=omnicloudmask.BANDS, needs="omnicloudmask",
+        shadows=True, about="a network on red, green, near infrared, if installed",
     ),
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, InputUnsupported
-from unclouded.masks.detection import Detect, Detection, with_nodata
+from unclouded.masks.detection import Detection, Look, looking, with_nodata
 from unclouded.sample import Cover, Sample
 
 if TYPE_CHECKING:
@@ -102,15 +102,15 @@ def given(sample: Sample, kind: Kind | None = None) -> Detection:
     return Detection(classes=with_nodata(classes, sample.s2_valid))
 
 
-def given_of(scene: Scene, i: int) -> Detect:
+def given_of(scene: Scene, i: int) -> Look:
     """`given` for date i, its coding told from the values of the whole file (or by the reader, where a tag says so)."""
     said = scene.decisions.get("mask_kind", {}).get(str(scene.dates[i]))
     if said is not None:
-        return lambda sample: given(sample, said)
+        return looking(scene, i, lambda sample: given(sample, said), 0)
     seen: set[float] = set()
     for window in scene.blocks(SURVEY_BLOCK):
         values = scene.source.given(i, window)
         if values is not None:
             seen.update(np.unique(values[np.isfinite(values)]).tolist())
     kind = kind_of(np.array(sorted(seen)))
-    return lambda sample: given(sample, kind)
+    return looking(scene, i, lambda sample: given(sample, kind), 0)

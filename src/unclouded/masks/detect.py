@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from os import PathLike
 from typing import Any
 
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputUnsupported, UsageError
-from unclouded.masks import MASKS, screening
-from unclouded.masks.detection import Detect, Detector
+from unclouded.masks import MASKS, screening, shadow
+from unclouded.masks.detection import Detector
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
+from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
 from unclouded.scenes.scene import Scene
 
+AUTO = ("s2cloudless", "meraner2020", "sixband")  # where neither a mask file nor SCL is delivered: the first that fits
 GROW_METRES = 20.0
 BLOCK = 512
 BLOCK_BYTES = 256 * 2**20  # what the reflectances of one block may take while it is screened
@@ -63,14 +66,15 @@ def detect(
     chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
     shape = (len(scene.dates), *scene.shape)
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
-    for i, choice in enumerate(chosen):
-        _detect_date(bare, i, MASKS[choice.name], block, maps)
+    shades = [_detect_date(bare, i, MASKS[choice.name], block, maps[i]) for i, choice in enumerate(chosen)]
     counts = _decide(bare, chosen, maps, screen and len(chosen) >= screening.FEWEST, grow, block, _targeted(scene, wanted))
     for i in range(len(maps)):
         maps[i] >>= np.uint8(4)
     record = {
         "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, chosen),
-        "dates": {str(day): _date_record(c, n) for day, c, n in zip(scene.dates, chosen, counts, strict=True)},
+        "dates": {
+            str(day): _date_record(*one) for day, *one in zip(scene.dates, chosen, counts, shades, strict=True)
+        },
     }  # fmt: skip
     return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
 
@@ -101,16 +105,33 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
     )
 
 
-AUTO = ("meraner2020",)
-
-
-def _detect_date(scene: Scene, i: int, detector: Detector, block: int, maps: NDArray[np.uint8]) -> None:
-    """Write the classes of one date as detected."""
-    run: Detect = detector.detect if detector.adapt is None else detector.adapt(scene, i)
+def _detect_date(scene: Scene, i: int, detector: Detector, block: int, classes: NDArray[np.uint8]) -> dict[str, Any] | None:
+    """Write the classes (H, W) of one date as detected, with shadows from geometry where the detector finds none itself."""
+    look = detector.looking(scene, i)
+    pixel = pixel_metres(scene.place)
+    geometric = not detector.shadows and shadow.fits(scene.place.bands)
+    view = shadow.Overview.empty(scene.shape, pixel) if geometric else None
+    step = block if view is None else ceil(block / view.factor) * view.factor
+    for window in scene.blocks(step):
+        classes[window.slices] = look(window).classes[0]
+        if view is not None:
+            view.add(window, scene.read(window, only=[i]), classes[window.slices])
+    if view is None:
+        return None
+    shade = shadow.find(view, pixel, sun_of(scene, i))
+    if shade is None:
+        return {"placed": 0}
     for window in scene.blocks(block):
-        around = window.grow(detector.halo, scene.shape)
-        classes = run(scene.read(around, only=[i])).classes[0]
-        maps[(i, *window.slices)] = classes[window.inside(around).slices]
+        around = window.grow(2 * reach(shadow.OPEN_METRES, pixel), scene.shape)
+        found = shadow.apply(shade, around, scene.read(around, only=[i]), classes[around.slices], pixel)
+        classes[window.slices][found[window.inside(around).slices]] = Cover.SHADOW
+    return {"placed": shade.placed, "sun_azimuth": round(shade.azimuth, 1), "sun_known": shade.known}
+
+
+def sun_of(scene: Scene, i: int) -> Sun | None:
+    """Where the sun stood on date i: as the product says (`decisions["sun"]`), else from place and date; None without."""
+    said = scene.decisions.get("sun", {}).get(str(scene.dates[i]))
+    return Sun(said["azimuth"], said["zenith"]) if said else sun_over(scene.place, scene.dates[i])
 
 
 def _decide(
@@ -185,11 +206,12 @@ def _screen_record(screen: bool, chosen: Sequence[Choice]) -> str:
     return "on"
 
 
-def _date_record(choice: Choice, counts: NDArray[np.int64]) -> dict[str, Any]:
+def _date_record(choice: Choice, counts: NDArray[np.int64], shade: dict[str, Any] | None) -> dict[str, Any]:
     """What the manifest tells of one date; shares are of the measured pixels."""
-    valid, clear, cloud, shadow = (int(n) for n in counts)
+    valid, clear, cloud, dark = (int(n) for n in counts)
     of = max(valid, 1)
-    return {
+    record = {
         "detector": choice.name, "why": choice.why, "final": choice.final, "clear_detected": round(clear / of, 6),
-        "screened_cloud": round(cloud / of, 6), "screened_shadow": round(shadow / of, 6),
+        "screened_cloud": round(cloud / of, 6), "screened_shadow": round(dark / of, 6),
     }  # fmt: skip
+    return record if shade is None else {**record, "shadows": shade}

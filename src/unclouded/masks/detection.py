@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputUnsupported, RecordError
-from unclouded.sample import Cover, Level, Place, Sample
+from unclouded.sample import Cover, Level, Place, Sample, Window
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
 Detect = Callable[[Sample], "Detection"]
+Look = Callable[[Window], "Detection"]  # a Detection (1, h, w) of any window of one date of one scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +46,41 @@ class Detection:
 class Detector:
     """A row of the table of detectors: the function, and what one must know before calling it.
 
-    `adapt(scene, i)` returns the function for date i of a scene whose windows are to be judged by the whole: a detector with
-    scene-wide statistics has one. `halo`: pixels around a window beyond which the result there no longer changes.
+    `halo`: pixels around a window beyond which the result there no longer changes. `adapt(scene, i)`: for detectors
+    that must first look at the whole of date i (scene-wide statistics, coarser pixels); None: each window by itself.
     """
 
     detect: Detect
-    adapt: Callable[[Scene, int], Detect] | None = None
     bands: tuple[str, ...] = ()
     levels: tuple[Level, ...] = ("L1C", "L2A")
-    halo: int = 0
+    halo: int | Callable[[Place], int] = 0
+    adapt: Callable[[Scene, int], Look] | None = None
     shadows: bool = False  # whether it finds shadows itself
+    needs: str = ""  # a package that must be installed
     about: str = ""
 
+    def looking(self, scene: Scene, i: int) -> Look:
+        """The detector for any window of date i of a scene."""
+        if self.adapt is not None:
+            return self.adapt(scene, i)
+        return looking(scene, i, self.detect, self.halo if isinstance(self.halo, int) else self.halo(scene.place))
+
     def fits(self, place: Place) -> bool:
-        """Whether a product has the level and the bands it needs."""
-        return place.level in self.levels and set(self.bands) <= set(place.bands)
+        """Whether a product has the level and the bands it needs, and the package it needs is installed."""
+        here = not self.needs or find_spec(self.needs) is not None
+        return here and place.level in self.levels and set(self.bands) <= set(place.bands)
+
+
+def looking(scene: Scene, i: int, detect: Detect, halo: int) -> Look:
+    """Read a window of date i with its halo, run a detector, and cut the halo off."""
+
+    def look(window: Window) -> Detection:
+        around = window.grow(halo, scene.shape)
+        found = detect(scene.read(around, only=[i]))
+        at = (slice(None), *window.inside(around).slices)
+        return Detection(classes=found.classes[at], probability=None if found.probability is None else found.probability[at])
+
+    return look
 
 
 def band(sample: Sample, name: str) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from unclouded.masks.detection import Detect, Detection, band, require, with_nodata
+from unclouded.masks.detection import Detection, Look, band, looking, require, with_nodata
 from unclouded.sample import Cover, Sample
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ def tum(sample: Sample) -> Detection:
     return threshold(sample, "tum")
 
 
-def of_scene(preset: str) -> Callable[[Scene, int], Detect]:
+def of_scene(preset: str) -> Callable[[Scene, int], Look]:
     """The preset with the shadow statistics of a whole scene, so that the result does not depend on how it is cut."""
 
-    def adapt(scene: Scene, i: int) -> Detect:
+    def adapt(scene: Scene, i: int) -> Look:
         by = scene_statistics(scene, i)
-        return lambda sample: threshold(sample, preset, [by])
+        return looking(scene, i, lambda sample: threshold(sample, preset, [by]), HALO)
 
     return adapt
 

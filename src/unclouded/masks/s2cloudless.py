@@ -1,0 +1,145 @@
+"""Sentinel Hub's pixel-based cloud detector (extra `masks`): gradient-boosted trees on ten top-of-atmosphere bands.
+
+The trees come with the package s2cloudless (CC BY-SA 4.0, so never part of this one) and are run by LightGBM directly. Around
+them: averaging with a disk, the threshold, dilation, and the soft map of Ebel et al. 2020 (section II-A). The published
+settings are in pixels; a large scene is judged in pixels of 60 m, the size they were made for, and widened back.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unclouded.errors import InputMissing
+from unclouded.masks import sixband
+from unclouded.masks.detection import Detection, Look, looking, require, with_nodata
+from unclouded.masks.morphology import disk, pixel_metres
+from unclouded.sample import Cover, Sample, Window
+
+if TYPE_CHECKING:
+    from unclouded.scenes.scene import Scene
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.float32]
+
+BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")  # in the model's order
+MODEL = "models/pixel_s2_cloud_detector_lightGBM_v0.1.txt"
+THRESHOLD, AVERAGE_OVER, DILATION = 0.4, 4, 2  # as SEN12MS-CR-TS and UnCRtainTS call it; radii in pixels
+HALO = AVERAGE_OVER + DILATION
+COARSE_METRES, COARSE_FROM = 60.0, 1500 * 1500  # pixels of a scene from which it is judged at 60 m
+COARSE_BLOCK = 1200
+_PIXEL: tuple[float, float] = (1.0, 1.0)
+
+
+def s2cloudless(sample: Sample) -> Detection:
+    """Cloud (THICK, THIN by brightness), snow and clear of every date; the probability is the model's own.
+
+    Raises InputUnsupported for L2A or missing bands, InputMissing if the package is not installed.
+    """
+    require(sample.place, "s2cloudless", BANDS, ("L1C",))
+    prob = np.stack([probability(_model_bands(sample, t), sample.s2_valid[t]) for t in range(len(sample.s2))])
+    cloud = np.stack([mask_of(p, valid) for p, valid in zip(prob, sample.s2_valid, strict=True)])
+    return _detection(sample, cloud, prob)
+
+
+def of_scene(scene: Scene, i: int) -> Look:
+    """The detector for date i: pixel by pixel on a small scene, at 60 m on a large one."""
+    require(scene.place, "s2cloudless", BANDS, ("L1C",))
+    factor = round(COARSE_METRES / max(pixel_metres(scene.place)))
+    if factor <= 1 or scene.shape[0] * scene.shape[1] < COARSE_FROM:
+        return looking(scene, i, s2cloudless, HALO)
+    prob, valid = coarse_probability(scene, i, factor)
+    cloud = mask_of(prob, valid)
+
+    def look(window: Window) -> Detection:
+        rows = np.arange(window.row, window.row + window.height) // factor
+        cols = np.arange(window.col, window.col + window.width) // factor
+        at = np.ix_(rows, cols)
+        return _detection(scene.read(window, only=[i]), cloud[at][None], prob[at][None])
+
+    return look
+
+
+def probability(bands: Image, valid: Mask) -> Image:
+    """The model's cloud probability (H, W) of one date, from reflectance (10, H, W) in the order of `BANDS`.
+
+    0 where nothing was measured. Raises InputMissing if the package is not installed.
+    """
+    prob = np.zeros(valid.shape, np.float32)
+    if valid.any():
+        pixels = np.clip(bands[:, valid].T, 0, 1)
+        prob[valid] = _model().predict(pixels, num_threads=1).astype(np.float32)
+    return prob
+
+
+def mask_of(
+    prob: Image, valid: Mask, threshold: float = THRESHOLD, average_over: int = AVERAGE_OVER, dilation: int = DILATION
+) -> Mask:
+    """Binary mask (H, W): averaged over a disk (mirrored borders, measured pixels only), over the threshold, dilated by a disk.
+
+    A radius of 0 skips its step.
+    """
+    if average_over:
+        weights = disk(average_over, _PIXEL) / disk(average_over, _PIXEL).sum()
+        share = ndimage.correlate(valid.astype(np.float64), weights, mode="reflect")
+        mean = ndimage.correlate(np.where(valid, prob, 0).astype(np.float64), weights, mode="reflect")
+        prob = np.where(share > 1 - 1e-9, mean, mean / np.maximum(share, 1e-9)).astype(np.float32)
+    cloud = valid & (prob > np.float32(threshold))
+    return ndimage.binary_dilation(cloud, disk(dilation, _PIXEL)) & valid if dilation else cloud
+
+
+def soft_map(prob: Image) -> Image:
+    """The cloud map of Ebel et al. 2020: probabilities (..., H, W) below 0.5 set to 0, smoothed by a Gaussian of sigma 2."""
+    kept = np.where(prob < 0.5, np.float32(0), prob)
+    smooth: Image = ndimage.gaussian_filter(kept, 2, axes=(-2, -1)).astype(np.float32)
+    return np.clip(smooth, 0, 1)
+
+
+def coarse_probability(scene: Scene, i: int, factor: int) -> tuple[Image, Mask]:
+    """Probability and validity of date i in cells of `factor` x `factor` pixels (h, w), from the mean of what was measured."""
+    cells = ceil(scene.shape[0] / factor), ceil(scene.shape[1] / factor)
+    prob, known = np.zeros(cells, np.float32), np.zeros(cells, bool)
+    for window in scene.blocks(COARSE_BLOCK // factor * factor):
+        sample = scene.read(window, only=[i])
+        count = _cell_sums(sample.s2_valid[0].astype(np.float32), factor)
+        sums = np.stack([_cell_sums(layer, factor) for layer in _model_bands(sample, 0)])
+        at = Window(window.row // factor, window.col // factor, *count.shape).slices
+        known[at] = count > 0
+        prob[at] = probability((sums / np.maximum(count, 1)).astype(np.float32), known[at])
+    return prob, known
+
+
+def _cell_sums(layer: Image, factor: int) -> Image:
+    rows, cols = (np.arange(0, n, factor) for n in layer.shape)
+    sums: Image = np.add.reduceat(np.add.reduceat(layer, rows, axis=0), cols, axis=1)
+    return sums
+
+
+def _model_bands(sample: Sample, t: int) -> Image:
+    at = [sample.place.bands.index(name) for name in BANDS]
+    return np.where(sample.s2_valid[t], sample.s2[t, at], np.float32(0))
+
+
+def _detection(sample: Sample, cloud: Mask, prob: Image) -> Detection:
+    classes = np.where(sixband.snow(sample), Cover.SNOW, Cover.CLEAR).astype(np.uint8)
+    classes[cloud] = sixband.thickness(sample)[cloud]
+    return Detection(classes=with_nodata(classes, sample.s2_valid), probability=np.where(sample.s2_valid, prob, np.float32(0)))
+
+
+@cache
+def _model() -> Any:
+    found = find_spec("s2cloudless")
+    if found is None or not found.submodule_search_locations or find_spec("lightgbm") is None:
+        raise InputMissing(
+            "The detector s2cloudless is not installed.", do="pip install 'unclouded[masks]', or use --mask auto."
+        )
+    from lightgbm import Booster
+
+    return Booster(model_file=str(Path(found.submodule_search_locations[0]) / MODEL))
