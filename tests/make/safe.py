@@ -65,7 +65,9 @@ def make_safe(
         "<?xml version='1.0'?><t><Geometric_Info><Tile_Angles><Mean_Sun_Angle><ZENITH_ANGLE unit='deg'>31.5</ZENITH_ANGLE>"
         "<AZIMUTH_ANGLE unit='deg'>150.25</AZIMUTH_ANGLE></Mean_Sun_Angle></Tile_Angles></Geometric_Info></t>"
     )
-    tag, quantity = ("RADIO_ADD_OFFSET", "QUANTIFICATION_VALUE") if level == "L1C" else ("BOA_ADD_OFFSET", "BOA_QUANTIFICATION_VALUE")
+    tag, quantity = (
+        ("RADIO_ADD_OFFSET", "QUANTIFICATION_VALUE") if level == "L1C" else ("BOA_ADD_OFFSET", "BOA_QUANTIFICATION_VALUE")
+    )
     listed = "" if offset is None else "".join(f"<{tag} band_id='{b.number}'>{shift[b.name]}</{tag}>" for b in S2)
     sensed = f"{day[:4]}-{day[4:6]}-{day[6:]}T10:50:31.024Z"
     (safe / f"MTD_MSI{level}.xml").write_text(
@@ -96,7 +98,8 @@ def write_manifest(safe: Path, algorithm: str = "SHA3-256") -> None:
     name = {"SHA3-256": "sha3_256", "MD5": "md5"}[algorithm]
     items = "".join(
         f"<dataObject ID='d{n}'><byteStream><fileLocation href='./{file.relative_to(safe).as_posix()}'/>"
-        f"<checksum checksumName='{algorithm}'>{hashlib.new(name, file.read_bytes()).hexdigest()}</checksum></byteStream></dataObject>"
+        f"<checksum checksumName='{algorithm}'>{hashlib.new(name, file.read_bytes()).hexdigest()}</checksum>"
+        "</byteStream></dataObject>"
         for n, file in enumerate(sorted(p for p in safe.rglob("*") if p.is_file() and p.name != "manifest.safe"))
     )
     (safe / "manifest.safe").write_text(
