@@ -1,0 +1,214 @@
+"""One image scored under one preset: prepare the images as the preset says, cut them into areas, collect the sums per row."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.errors import InputMissing, InputUnsupported, UsageError
+from unclouded.evaluation.presets import Against, Crop, Preset, Row
+from unclouded.masks import MASKS
+from unclouded.metrics.areas import Areas, adaptive_target
+from unclouded.metrics.pair import Mask, Pair, Sums
+from unclouded.sample import HIDDEN_FROM, Cover, Sample, Window
+
+Image = NDArray[np.float32]
+_NAME = re.compile(r"^(ROIs(\d{4})_?(spring|summer|fall|winter)?_?.*?)[_-]p(\d+)", re.IGNORECASE)
+SEASONS = {"1158": "spring", "1868": "summer", "1970": "fall", "2017": "winter"}
+
+
+def roi_of(place: str) -> str:
+    """The region a patch was cut from, by its id: 'ROIs1158_spring_106_p30' -> 'ROIs1158_spring_106'; else the id itself."""
+    found = _NAME.match(place)
+    return found[1] if found else place
+
+
+def season_of(place: str) -> str:
+    """spring, summer, fall or winter of a SEN12MS-CR patch by its id; '' for other ids."""
+    found = _NAME.match(place)
+    return SEASONS.get(found[2], "") if found else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a preset makes of a sample before any model runs: the sample a model is shown, the cloudy image, the areas."""
+
+    sample: Sample  # cropped, with `cloud`
+    given: Image  # (C, H, W) the cloudy input that is scored beside the prediction
+    areas: Areas
+    mask: str  # the detector that made the areas
+    gap: int | None  # days from the scored input to the target date
+
+    @property
+    def target(self) -> Image:
+        """The truth (C, H, W)."""
+        assert self.sample.target is not None
+        return self.sample.target
+
+
+def prepare(preset: Preset, sample: Sample, mask: str | None = None) -> Case:
+    """A sample cut and masked as the preset says. `mask` replaces the preset's detector.
+
+    Raises InputMissing without a target, InputUnsupported where detector or bands do not fit.
+    """
+    if sample.target is None:
+        raise InputMissing("A sample without a target cannot be scored.", where=sample.place.id)
+    lacking = [b for b in preset.bands or () if b not in sample.place.bands]
+    if lacking:
+        raise InputUnsupported(f"The preset '{preset.name}' scores {', '.join(lacking)}, which the data lack.", where=sample.place.id)
+    name = mask or preset.mask
+    if preset.mask_on == "patch":
+        name, classes = classify(sample, name)
+        window = crop_window(preset.crop, sample.shape)
+        cut, classes = sample.crop(window), classes[(..., *window.slices)]
+    else:
+        cut = sample.crop(crop_window(preset.crop, sample.shape))
+        name, classes = classify(cut, name)
+    areas_at = scored_input(cut, classes)
+    areas = Areas.of(classes, areas_at)
+    if cut.cloud is None:
+        hidden = np.isin(classes, (Cover.THICK, Cover.THIN, Cover.SHADOW, Cover.OTHER))
+        cut = replace(cut, cloud=hidden.astype(np.float32))
+    gap = None if cut.target_date is None else int((cut.target_date - cut.s2_dates[areas_at]).astype(int))
+    return Case(sample=cut, given=cut.s2[areas_at], areas=areas, mask=name, gap=gap)
+
+
+def crop_window(crop: Crop | None, shape: tuple[int, int]) -> Window:
+    """The window a preset keeps of a patch; the whole of a smaller one."""
+    if crop is None:
+        return Window(0, 0, *shape)
+    height, width = (min(crop.side, n) for n in shape)
+    if crop.where == "top-left":
+        return Window(0, 0, height, width)
+    return Window((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
+
+
+def classify(sample: Sample, mask: str) -> tuple[str, NDArray[np.uint8]]:
+    """Class maps (T, H, W) and the name of what made them. `auto`: the sample's own cloud, else meraner2020; `given`: its own.
+
+    Raises UsageError for an unknown detector, InputMissing for `given` without cloud.
+    """
+    if mask == "given" and sample.cloud is None:
+        raise InputMissing("The sample has no cloud of its own.", where=sample.place.id, do="name a detector as the mask.")
+    if mask in ("auto", "given") and sample.cloud is not None:
+        return "given", np.where(
+            sample.s2_valid, np.where(sample.cloud >= HIDDEN_FROM, Cover.THICK, Cover.CLEAR), Cover.NODATA
+        ).astype(np.uint8)  # fmt: skip
+    name = "meraner2020" if mask == "auto" else mask
+    if name not in MASKS:
+        raise UsageError(f"There is no cloud detector '{name}'.", do=f"choose auto, given, {', '.join(MASKS)}.")
+    return name, MASKS[name].detect(sample).classes
+
+
+def scored_input(sample: Sample, classes: NDArray[np.uint8]) -> int:
+    """The input that is scored beside the prediction: the target's own date if it is among them, else the least covered."""
+    if sample.target_index is not None:
+        return sample.target_index
+    hidden = np.isin(classes, (Cover.THICK, Cover.THIN, Cover.SHADOW, Cover.OTHER, Cover.NODATA))
+    return int(hidden.mean((1, 2)).argmin())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The sums of one image by row, and what groups it belongs to. Plain numbers, so that a line of JSON holds it."""
+
+    place: str
+    roi: str
+    season: str
+    cover: float
+    gap: int | None
+    mask: str
+    refused: float  # share of the valid pixels that the model left open
+    sums: dict[str, list[float]]
+
+
+def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = None) -> Scores:
+    """Sums of every row of the preset for one prediction (C, H, W) in reflectance.
+
+    Pixels whose target was not measured never count. Raises RecordError where shapes disagree.
+    """
+    valid = np.isfinite(case.target).all(0)
+    if case.sample.target_valid is not None:
+        valid &= case.sample.target_valid
+    open_pixels = ~np.isfinite(prediction).all(0) & valid
+    if preset.refused == "input" and open_pixels.any():
+        prediction = np.where(open_pixels, case.given, prediction)
+        if sigma is not None:
+            sigma = np.where(open_pixels, np.float32(0), sigma)
+    pairs = _Pairs(preset, case, prediction, sigma, valid)
+    place = case.sample.place.id
+    return Scores(
+        place=place, roi=roi_of(place), season=season_of(place), cover=case.areas.cover, gap=case.gap, mask=case.mask,
+        refused=float(open_pixels.sum() / max(1, valid.sum())),
+        sums={row.name: pairs.state(row).tolist() for row in preset.rows},
+    )  # fmt: skip
+
+
+class _Pairs:
+    """The pairs that the rows of one preset need for one image, each made once."""
+
+    def __init__(self, preset: Preset, case: Case, prediction: Image, sigma: Image | None, valid: Mask) -> None:
+        self.preset, self.case, self.valid = preset, case, valid
+        bands = case.sample.place.bands
+        self.at = list(range(len(bands))) if preset.bands is None else [bands.index(b) for b in preset.bands]
+        self.bands = tuple(bands[k] for k in self.at)
+        self.prediction, self.sigma = prediction[self.at], None if sigma is None else sigma[self.at] * preset.scale
+        self.made: dict[tuple[Any, ...], Pair] = {}
+        self.areas: dict[str, Mask | None] = {}
+
+    def state(self, row: Row) -> Sums:
+        """The sums of one row."""
+        if row.area not in self.areas:
+            self.areas[row.area] = self.case.areas.named(row.area)
+        return row.metric.state(self._pair(row.against, row.clipped, row.without), self.areas[row.area])
+
+    def _pair(self, against: Against, clipped: bool, without: tuple[str, ...]) -> Pair:
+        without = tuple(b for b in without if b in self.bands)
+        clipped = clipped and self.preset.clip is not None
+        key = (against, clipped, without)
+        if key not in self.made:
+            if without:
+                keep = [k for k, b in enumerate(self.bands) if b not in without]
+                self.made[key] = self._pair(against, clipped, ()).select(keep)
+            else:
+                self.made[key] = self._made(against, clipped)
+        return self.made[key]
+
+    def _made(self, against: Against, clipped: bool) -> Pair:
+        images = [self.prediction, self._reference(against)[self.at]]
+        if clipped and self.preset.clip is not None:
+            changed = [_clip(image, *self.preset.clip) for image in images]
+            if all(a is b for a, b in zip(images, changed, strict=True)):  # nothing to clip: one pair serves both
+                return self._pair(against, False, ())
+            images = changed
+        if self.preset.preview:
+            images = [stretched_to_8_bit(image) for image in images]
+        if self.preset.scale != 1:
+            images = [image * np.float32(self.preset.scale) for image in images]
+        return Pair(images[0], images[1], self.valid, bands=self.bands, sigma=self.sigma)
+
+    def _reference(self, against: Against) -> Image:
+        if against == "target":
+            return self.case.target
+        if against == "input":
+            return self.case.given
+        return adaptive_target(self.case.target, self.case.given, self.case.areas.hidden).astype(np.float32)
+
+
+def _clip(image: Image, low: float, high: float) -> Image:
+    """Clipped; the same object where nothing is outside, so that work can be shared."""
+    with np.errstate(invalid="ignore"):
+        inside = not ((image < low).any() or (image > high).any())
+    return image if inside else np.clip(image, low, high)
+
+
+def stretched_to_8_bit(image: Image) -> Image:
+    """An image (C, H, W) as its own 8-bit preview, over its own least and largest value, back in [0, 1]."""
+    if not np.isfinite(image).any():
+        return image
+    low, high = float(np.nanmin(image)), float(np.nanmax(image))
+    return (np.rint((image - low) / max(high - low, 1e-12) * 255) / 255).astype(np.float32)
