@@ -92,6 +92,20 @@ def test_reading_a_damaged_block_says_so(tmp_path):
     assert journal.forget_damaged() == [A] and not journal.entries
 
 
+def test_whole_bytes_of_another_run_are_not_believed(tmp_path):
+    """A block of the same size, sound in itself, but not the one its line vouches for: killed between data and line."""
+    mine, other = fresh(tmp_path / "mine"), fresh(tmp_path / "other")
+    same_size = (np.zeros((1, 4, 5), np.uint8),), (np.full((1, 4, 5), 7, np.uint8),)
+    mine.add(A, same_size[0], {})
+    other.add(A, same_size[1], {})
+    files = [next((tmp_path / name / "blocks").iterdir()) for name in ("mine", "other")]
+    assert len(files[0].read_bytes()) == len(files[1].read_bytes())
+    files[0].write_bytes(files[1].read_bytes())
+    with pytest.raises(BlockDamaged, match="checksum"):
+        mine.read(A, 0, "uint8", (1, 4, 5))
+    assert mine.forget_damaged() == [A]
+
+
 def test_lines_of_other_kinds_are_skipped(tmp_path):
     journal = fresh(tmp_path / "s")
     journal.add(A, arrays(A), {"observed": 1})
