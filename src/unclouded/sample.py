@@ -95,6 +95,7 @@ class Place:
     bands: tuple[str, ...]
     level: Level
     grid: GeoBox | None = None
+    corner: tuple[int, int] = (0, 0)  # without a grid: (row, column) in the place this one was cut from
 
     def __post_init__(self) -> None:
         unknown = [b for b in self.bands if b not in L1C]
@@ -104,17 +105,19 @@ class Place:
             raise RecordError(f"Place '{self.id}' has level {self.level!r}; expected 'L1C' or 'L2A'.")
 
     def at(self, window: Window) -> Place:
-        """The place of a window: the same, with the grid cut to the window."""
-        return self if self.grid is None else replace(self, grid=self.grid[window.slices])
+        """The place of a window: the same, with the grid cut to the window (without a grid, the corner moved)."""
+        if self.grid is None:
+            return replace(self, corner=(self.corner[0] + window.row, self.corner[1] + window.col))
+        return replace(self, grid=self.grid[window.slices])
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Absolute (row, column) of the first pixel on the pixel lattice of the grid's CRS; (0, 0) without a grid.
+        """Absolute (row, column) of the first pixel on the pixel lattice of the grid's CRS; `corner` without a grid.
 
         Rows count downwards from y = 0, so that two windows of one lattice agree on the number of every pixel.
         """
         if self.grid is None:
-            return 0, 0
+            return self.corner
         a = self.grid.affine
         return round(a.f / a.e), round(a.c / a.a)
 
