@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unclouded.models import DEFAULT
+from unclouded.models import DEFAULT, load
 from unclouded.products.product import Product
+from unclouded.raster import open_raster
 from unclouded.remove import Progress, remove_clouds, silent
-from unclouded.sample import HIDING
+from unclouded.sample import HIDING, Batch, Source
+
+if TYPE_CHECKING:
+    from unclouded.datasets.simulated import SimulatedPlace
 
 SIZE = (256, 256)
 DATES = 12
+PLAIN = ("linear", "mosaic", "least-cloudy")  # what the result is set beside
 
 
 def run_demo(
@@ -31,7 +39,7 @@ def run_demo(
     if data is not None:
         chosen = date or _half_covered(data)
         say(f"restoring {chosen} of {data} with '{name}'")
-        return remove_clouds(data, out, date=chosen, model=name, overwrite=True, progress=progress)
+        return _one(remove_clouds(data, out, date=chosen, model=name, overwrite=True, progress=progress))
     from unclouded.datasets.simulated import simulate, write_series
 
     say(f"simulating a place: {SIZE[0]} x {SIZE[1]} px, {DATES} dates, seed {seed}")
@@ -43,8 +51,34 @@ def run_demo(
     t = int(inner[np.abs(hidden[inner] - 0.5).argmin()])
     chosen = date or str(place.sample.s2_dates[t])
     say(f"restoring {chosen} ({hidden[t]:.0%} hidden) with '{name}'")
-    product = remove_clouds(series, out, date=chosen, model=name, overwrite=True, progress=progress)
+    product = _one(remove_clouds(series, out, date=chosen, model=name, place="simulated", overwrite=True, progress=progress))
+    for line in _against_truth(place, np.datetime64(chosen), product, name):
+        say(line)
     return product
+
+
+def _against_truth(place: SimulatedPlace, day: np.datetime64, product: Product, name: str) -> list[str]:
+    """The true error of the rebuilt pixels, beside what copying, averaging and interpolating would have made of them."""
+    t = int(np.flatnonzero(place.sample.s2_dates == day)[0])
+    with open_raster(product.clear[0]) as file:
+        counts = file.read()
+    with open_raster(next(product.folder.glob("*_source.tif"))) as file:
+        rebuilt = np.isin(file.read(1), [Source.DATES, Source.DATES_SAR, Source.SAR, Source.PRIOR, Source.SAME_IMAGE])
+    batch = Batch.stack([replace(place.sample, target_date=day, target_index=t)])
+    guesses = {name: counts / 10_000} | {other: load(other)(batch).s2[0].numpy() for other in PLAIN}
+    common = rebuilt & np.all([np.isfinite(guess).all(0) for guess in guesses.values()], axis=0)
+    lines = [
+        f"error of {common.sum()} rebuilt pixels against the true ground (RMSE, reflectance; the others know the true clouds):"
+    ]
+    return lines + [f"  {key:14s} {_rmse(guess[:, common], place.truth[t][:, common]):.4f}" for key, guess in guesses.items()]
+
+
+def _one(products: Product | list[Product]) -> Product:
+    return products[0] if isinstance(products, list) else products
+
+
+def _rmse(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean((guess - truth) ** 2)))
 
 
 def _half_covered(series: Path) -> str:

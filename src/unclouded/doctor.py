@@ -32,7 +32,7 @@ def examine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory(),
         "torch_threads": torch.get_num_threads(),
-        "bf16_cpu": torch.backends.mkldnn.is_available() and _bf16(),
+        "bf16_cpu": _bf16(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "missing": [name for name, there in drivers.items() if not there],
     }

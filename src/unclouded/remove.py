@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,6 @@ def silent(blocks: Iterable[Window], total: int, what: str) -> Iterable[Window]:
     return blocks
 
 
-@overload
-def remove_clouds(s2: Paths, out: str | PathLike[str], *, all_dates: Literal[False] = ..., **options: Any) -> Product: ...
-@overload
-def remove_clouds(s2: Paths, out: str | PathLike[str], *, all_dates: Literal[True], **options: Any) -> list[Product]: ...
 def remove_clouds(
     s2: Paths,
     out: str | PathLike[str],
