@@ -31,9 +31,18 @@ OFFSET_BASELINE = 4.0  # the offset of -1000 came with processing baseline 04.00
 
 
 def tag(tags: Mapping[str, str], names: Sequence[str]) -> str:
-    """The first of several tags that is there, whatever its case; '' without one."""
-    low = {key.lower(): value for key, value in tags.items()}
-    return next((str(low[name.lower()]).strip() for name in names if low.get(name.lower())), "")
+    """The first of several tags that is there, whatever its case; '' without one.
+
+    GDAL splits a name with a colon: `sat:relative_orbit` = 37 comes back as `sat` = 'relative_orbit=37'.
+    """
+    low = {key.lower(): str(value).strip() for key, value in tags.items()}
+    for name in map(str.lower, names):
+        family, _, member = name.partition(":")
+        split = low.get(family, "")
+        value = low.get(name, "") or (split.partition("=")[2] if member and split.lower().startswith(f"{member}=") else "")
+        if value:
+            return value
+    return ""
 
 
 def time_of(tags: Mapping[str, str]) -> str:
