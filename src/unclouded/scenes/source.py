@@ -53,7 +53,7 @@ class FileSource:
         else:
             power, known = _gather((radar.vv, radar.vh), target, radar.missing, "bilinear", radar)
             db, positive = power_to_db(power)
-            valid = (known & positive).all(0)
+            valid = np.asarray((known & positive).all(0))
         if radar.calibration == "gamma0" and radar.incidence is not None:
             db, valid = self._to_sigma0(db, valid, radar.incidence, target)
         return np.where(valid, db, np.float32(0)), valid
