@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 GROUND = (228, 230, 228)  # under pixels without data, where the format has no transparency
 SMALL = 700  # pixels: pictures up to this side are kept lossless
 PLOT = (46, 16, 620, 260)  # left, top, right, bottom of the chart in SVG units
+LABEL = 11.0  # SVG units that a slanted band name needs
 NANOMETRES = (400.0, 2300.0)
 HIDDEN = tuple(code for code in Cover if HIDING[code])
 SEEN = (Cover.CLEAR, Cover.SNOW)
@@ -159,9 +160,18 @@ def chart(look: Look) -> Chart | None:
     )
     return Chart(
         tuple(Line(name, style, _points(values, look.bands, top)) for name, style, values in lines),
-        tuple((_x(band), band) for band in look.bands),
+        _labels(look.bands),
         tuple((_y(value, top), f"{value:.2f}") for value in ticks),
     )
+
+
+def _labels(bands: Sequence[str]) -> tuple[tuple[float, str], ...]:
+    """Band names along the axis; a name that would cover its left neighbour is left out."""
+    kept: list[tuple[float, str]] = []
+    for x, band in sorted((_x(band), band) for band in bands):
+        if not kept or x - kept[-1][0] >= LABEL:
+            kept.append((x, band))
+    return tuple(kept)
 
 
 def _tick(top: float) -> float:
@@ -201,7 +211,7 @@ def probe_rows(probe: dict[str, Any] | None, bands: Sequence[str]) -> list[tuple
 
 def _options(facts: dict[str, Any]) -> dict[str, Any]:
     own = {"id", "date", "unclouded", "created", "job", "job_sha256", "rasters", "digest", "pixels", "probe", "decisions"}
-    job = {key: value for key, value in facts["job"].items() if key != "written_as"}
+    job = {key: value for key, value in facts["job"].items() if key not in ("written_as", "inputs")}
     return job | {key: value for key, value in facts.items() if key not in own and value is not None}
 
 

@@ -160,4 +160,4 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _inputs(facts: Mapping[str, Any]) -> list[str]:
     """Addresses of the input files, as the readers recorded them."""
-    return [str(file) for file in facts.get("decisions", {}).get("files", ())]
+    return [str(file) for file in facts["decisions"].get("files") or facts["job"].get("inputs") or ()]
