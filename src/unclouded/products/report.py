@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 GROUND = (228, 230, 228)  # under pixels without data, where the format has no transparency
 SMALL = 700  # pixels: pictures up to this side are kept lossless
 PLOT = (46, 16, 620, 260)  # left, top, right, bottom of the chart in SVG units
-LABEL = 11.0  # SVG units that a slanted band name needs
+LABEL = 14.0  # SVG units that a slanted band name needs
 NANOMETRES = (400.0, 2300.0)
 HIDDEN = tuple(code for code in Cover if HIDING[code])
 SEEN = (Cover.CLEAR, Cover.SNOW)
