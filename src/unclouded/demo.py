@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.masks.detect import detect
 from unclouded.models import DEFAULT, load
 from unclouded.products.product import Product
 from unclouded.raster import open_raster
-from unclouded.remove import Progress, remove_clouds, silent
-from unclouded.sample import HIDING, Batch, Source
+from unclouded.remove import Progress, guess_block, remove_clouds, silent
+from unclouded.sample import HIDING
+from unclouded.scenes.open import open_scene
 
 if TYPE_CHECKING:
     from unclouded.datasets.simulated import SimulatedPlace
@@ -52,24 +53,22 @@ def run_demo(
     chosen = date or str(place.sample.s2_dates[t])
     say(f"restoring {chosen} ({hidden[t]:.0%} hidden) with '{name}'")
     product = _one(remove_clouds(series, out, date=chosen, model=name, place="simulated", overwrite=True, progress=progress))
-    for line in _against_truth(place, np.datetime64(chosen), product, name):
+    for line in _against_truth(place, series, np.datetime64(chosen), product, name):
         say(line)
     return product
 
 
-def _against_truth(place: SimulatedPlace, day: np.datetime64, product: Product, name: str) -> list[str]:
-    """The true error of the rebuilt pixels, beside what copying, averaging and interpolating would have made of them."""
-    t = int(np.flatnonzero(place.sample.s2_dates == day)[0])
+def _against_truth(place: SimulatedPlace, series: Path, day: np.datetime64, product: Product, name: str) -> list[str]:
+    """The true error of the rebuilt pixels, beside what interpolating, averaging and copying make of the same masks."""
+    scene = detect(open_scene(series), targets=[day])
+    t = scene.index(day)
+    assert scene.masks is not None
+    hidden = HIDING[np.asarray(scene.masks[t])]
     with open_raster(product.clear[0]) as file:
-        counts = file.read()
-    with open_raster(next(product.folder.glob("*_source.tif"))) as file:
-        rebuilt = np.isin(file.read(1), [Source.DATES, Source.DATES_SAR, Source.SAR, Source.PRIOR, Source.SAME_IMAGE])
-    batch = Batch.stack([replace(place.sample, target_date=day, target_index=t)])
-    guesses = {name: counts / 10_000} | {other: load(other)(batch).s2[0].numpy() for other in PLAIN}
-    common = rebuilt & np.all([np.isfinite(guess).all(0) for guess in guesses.values()], axis=0)
-    lines = [
-        f"error of {common.sum()} rebuilt pixels against the true ground (RMSE, reflectance; the others know the true clouds):"
-    ]
+        guesses = {name: file.read() / 10_000}
+    guesses |= {other: guess_block(scene, day, scene.window, hidden, load(other).adapt(scene, day)).s2 for other in PLAIN}
+    common = hidden & np.all([np.isfinite(guess).all(0) for guess in guesses.values()], axis=0)
+    lines = [f"RMSE of {common.sum()} rebuilt pixels against the true ground, reflectance:"]
     return lines + [f"  {key:14s} {_rmse(guess[:, common], place.truth[t][:, common]):.4f}" for key, guess in guesses.items()]
 
 
@@ -82,9 +81,6 @@ def _rmse(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
 
 
 def _half_covered(series: Path) -> str:
-    from unclouded.masks.detect import detect
-    from unclouded.scenes.open import open_scene
-
     scene = detect(open_scene(series))
     assert scene.masks is not None
     share = HIDING[np.asarray(scene.masks)].mean((1, 2))

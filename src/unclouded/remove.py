@@ -128,20 +128,15 @@ def restore(
     progress: Progress = silent,
 ) -> Product:
     """One date of a scene whose masks are known -> its product under `out`."""
+    from threadpoolctl import threadpool_limits
+
     from unclouded.models.probe import measure
     from unclouded.products.product import ProductWriter
 
     model.needs.check(scene)
-    with ProductWriter(
-        out,
-        scene,
-        date,
-        job={**options, "inputs": scene.decisions.get("files", [])},
-        resume=resume,
-        overwrite=overwrite,
-        block=block,
-        resolution=resolution,
-    ) as writer:
+    job = {**options, "inputs": scene.decisions.get("files", [])}
+    writer = ProductWriter(out, scene, date, job=job, resume=resume, overwrite=overwrite, block=block, resolution=resolution)
+    with writer, threadpool_limits(1, "blas"):  #               one thread: the same bits anywhere, and small matrices
         remover = model.adapt(scene, date)  #                   solvers learn the place
         probe = measure(model, scene, date, seed=seed)  #       the error of this very product; a sigma where there is none
         todo = writer.todo()

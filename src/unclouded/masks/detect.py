@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, isfinite, nan
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from unclouded.masks.detection import Detector
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
-from unclouded.scenes.scene import Scene
+
+if TYPE_CHECKING:
+    from unclouded.scenes.scene import Scene
 
 AUTO = ("s2cloudless", "meraner2020", "sixband")  # where neither a mask file nor SCL is delivered: the first that fits
 GROW_METRES = 20.0
@@ -129,9 +131,11 @@ def _detect_date(scene: Scene, i: int, detector: Detector, block: int, classes: 
 
 
 def sun_of(scene: Scene, i: int) -> Sun | None:
-    """Where the sun stood on date i: as the product says (`decisions["sun"]`), else from place and date; None without."""
-    said = scene.decisions.get("sun", {}).get(str(scene.dates[i]))
-    return Sun(said["azimuth"], said["zenith"]) if said else sun_over(scene.place, scene.dates[i])
+    """Where the sun stood on date i: as the product's metadata say, else from place and date; None without either."""
+    for product in scene.decisions.get("products", ()):
+        if product.get("date") == str(scene.dates[i]) and isfinite(product.get("sun_azimuth", nan)):
+            return Sun(product["sun_azimuth"], product["sun_zenith"])
+    return sun_over(scene.place, scene.dates[i])
 
 
 def _decide(
