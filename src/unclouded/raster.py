@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import threading
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
 from unclouded.sample import Window
+from unclouded.tiff import cut_off
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -38,7 +38,6 @@ MAX_BANDS = 64
 MAX_BYTES = 8 * 2**30  # decoded, per file
 MAX_BLOCK_BYTES = 2**30  # what GDAL must hold to read one pixel
 MAX_RATIO = 1_000  # decoded over stored, unless the blocks are constant
-MAX_TAGS = 4_096
 MAX_ZIP_ENTRIES = 20_000
 MAX_ZIP_BYTES = 16 * 2**30
 MAX_ZIP_RATIO = 200
@@ -53,9 +52,6 @@ LOCKS: Mapping[str, Any] = {
     "GDAL_NUM_THREADS": 1,
 }
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_INTEGERS = {f"{order}{kind}": f"{order}u{size}" for order in "<>" for kind, size in ((3, 2), (4, 4), (16, 8))}
-_BLOCKS = {273: "offsets", 279: "lengths", 324: "offsets", 325: "lengths"}  # of strips, of tiles
 _JP2 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
 
@@ -206,51 +202,9 @@ def _look(path: PathLike) -> tuple[str | Path, bytes, int]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(512)
-        if head.startswith(_TIFF) and (why := _cut_off(stream, size)):
+        if head.startswith(_TIFF) and (why := cut_off(stream, size)):
             raise damaged(file, why)
     return file, head, size
-
-
-def _cut_off(stream: BinaryIO, size: int) -> str:
-    """Why a TIFF is not whole, '' if it is: GDAL drops a tag beyond the end (the CRS, say) with no more than a log line.
-
-    TIFF 6.0 section 2, and BigTIFF: the first directory, the values it points to, and the strips or tiles must lie inside.
-    """
-    blocks: dict[str, NDArray[np.int64]] = {}
-    try:
-        for tag, kind, raw, end in _tags(stream):
-            if end > size:
-                return f"tag {tag} lies beyond the end of the file ({size} bytes): it was cut off."
-            if tag in _BLOCKS and kind in _INTEGERS:
-                blocks[_BLOCKS[tag]] = np.frombuffer(raw, _INTEGERS[kind]).astype(np.int64)
-    except (struct.error, ValueError, OverflowError):
-        return "its directory cannot be read."
-    offsets, lengths = blocks.get("offsets"), blocks.get("lengths")
-    if offsets is not None and lengths is not None and offsets.shape == lengths.shape and np.any(offsets + lengths > size):
-        return f"its pixels end beyond the end of the file ({size} bytes): it was cut off."
-    return ""
-
-
-def _tags(stream: BinaryIO) -> Iterator[tuple[int, str, bytes, int]]:
-    """The tags of a TIFF's first directory: number, type with byte order, bytes of the value (of `_BLOCKS`), where they end."""
-    stream.seek(0)
-    order = "<" if stream.read(2) == b"II" else ">"
-    big = struct.unpack(order + "H", stream.read(2))[0] == 43
-    word, counter, length = ("Q", "Q", 20) if big else ("I", "H", 12)
-    wide = struct.calcsize(word)
-    stream.seek(8 if big else 4)
-    stream.seek(struct.unpack(order + word, stream.read(wide))[0])
-    entries = min(struct.unpack(order + counter, stream.read(struct.calcsize(counter)))[0], MAX_TAGS)
-    directory = stream.read(length * entries)
-    for at in range(0, length * entries, length):
-        tag, kind, count, where = struct.unpack_from(order + "HH" + 2 * word, directory, at)
-        needed = count * _TYPE_BYTES.get(kind, 1)
-        raw, end = directory[at + length - wide :][:needed], 0
-        if needed > wide:
-            end = where + needed
-            stream.seek(where)
-            raw = stream.read(min(needed, MAX_BLOCK_BYTES)) if tag in _BLOCKS else b""
-        yield tag, f"{order}{kind}", raw, end
 
 
 def _look_in_zip(text: str) -> tuple[bytes, int]:
