@@ -178,7 +178,8 @@ _ALL = (
         ),
     ),
     Benchmark(
-        name="sen12mscrts2022-table6", source="Ebel et al. 2022, Table VI", dataset="SEN12MS-CR-TS", split="series, unpublished",
+        name="sen12mscrts2022-table6", source="Ebel et al. 2022, Table VI", dataset="SEN12MS-CR-TS",
+        split="series, unpublished",
         about="sequence to sequence: the most cloudy mask laid over the least cloudy date", preset="sen12mscrts2022_paper",
         table="sen12mscrts2022_table6", columns={"SAM": "SAM (degrees)"},
         notes=("angles of about 28 can only be degrees; the caption says RMSE where the column says NRMSE",),

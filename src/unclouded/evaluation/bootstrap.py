@@ -36,7 +36,7 @@ class Difference(NamedTuple):
     interval: Interval
     p: float
     wins: float  # share of the images where A is larger
-    count: int
+    images: int
 
 
 def by_region(regions: Sequence[str]) -> list[NDArray[np.intp]]:
@@ -66,7 +66,9 @@ def interval(
     return _percentiles(found, level)
 
 
-def _means(each: NDArray[np.float64], groups: list[NDArray[np.intp]], rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
+def _means(
+    each: NDArray[np.float64], groups: list[NDArray[np.intp]], rng: np.random.Generator, draws: int
+) -> NDArray[np.float64]:
     """Means of drawn regions, from the sum and count of each."""
     known = np.isfinite(each)
     sums = np.array([each[g][known[g]].sum() for g in groups])
@@ -84,7 +86,9 @@ def _percentiles(found: NDArray[np.float64], level: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def paired(a: NDArray[np.float64], b: NDArray[np.float64], regions: Sequence[str], *, seed: int = 0, draws: int = 1000) -> Difference:
+def paired(
+    a: NDArray[np.float64], b: NDArray[np.float64], regions: Sequence[str], *, seed: int = 0, draws: int = 1000
+) -> Difference:
     """Two models' values (N,) on the same images. Images where either is not finite leave both.
 
     p: regions change sides together (sign flips), counted out up to 2^14 patterns, two-sided; it cannot be below

@@ -59,7 +59,9 @@ def prepare(preset: Preset, sample: Sample, mask: str | None = None) -> Case:
         raise InputMissing("A sample without a target cannot be scored.", where=sample.place.id)
     lacking = [b for b in preset.bands or () if b not in sample.place.bands]
     if lacking:
-        raise InputUnsupported(f"The preset '{preset.name}' scores {', '.join(lacking)}, which the data lack.", where=sample.place.id)
+        raise InputUnsupported(
+            f"The preset '{preset.name}' scores {', '.join(lacking)}, which the data lack.", where=sample.place.id
+        )
     name = mask or preset.mask
     if preset.mask_on == "patch":
         name, classes = classify(sample, name)
@@ -117,12 +119,14 @@ class Scores:
     """The sums of one image by row, and what groups it belongs to. Plain numbers, so that a line of JSON holds it."""
 
     place: str
+    bands: tuple[str, ...]  # those that the preset scores
     roi: str
     season: str
     cover: float
     gap: int | None
     mask: str
     refused: float  # share of the valid pixels that the model left open
+    change: float  # mean absolute difference of input and target where the input is clear: how much the ground changed
     sums: dict[str, list[float]]
 
 
@@ -131,7 +135,7 @@ def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = N
 
     Pixels whose target was not measured never count. Raises RecordError where shapes disagree.
     """
-    valid = np.isfinite(case.target).all(0)
+    valid: Mask = np.asarray(np.isfinite(case.target).all(0))
     if case.sample.target_valid is not None:
         valid &= case.sample.target_valid
     open_pixels = ~np.isfinite(prediction).all(0) & valid
@@ -142,10 +146,16 @@ def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = N
     pairs = _Pairs(preset, case, prediction, sigma, valid)
     place = case.sample.place.id
     return Scores(
-        place=place, roi=roi_of(place), season=season_of(place), cover=case.areas.cover, gap=case.gap, mask=case.mask,
-        refused=float(open_pixels.sum() / max(1, valid.sum())),
+        place=place, bands=pairs.bands, roi=roi_of(place), season=season_of(place), cover=case.areas.cover,
+        gap=case.gap, mask=case.mask,
+        refused=float(open_pixels.sum() / max(1, valid.sum())), change=_change(case, valid),
         sums={row.name: pairs.state(row).tolist() for row in preset.rows},
     )  # fmt: skip
+
+
+def _change(case: Case, valid: Mask) -> float:
+    clear = valid & ~case.areas.hidden & np.isfinite(case.given).all(0)
+    return float(np.abs(case.given - case.target)[:, clear].mean()) if clear.any() else 0.0
 
 
 class _Pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Areas:
         shadow = classes[index] == Cover.SHADOW
         return Areas(
             hidden=covered[index], cloud=covered[index] & ~shadow, shadow=shadow,
-            covered_in_all=covered.all(0), covered_in_any=covered.any(0),
+            covered_in_all=np.asarray(covered.all(0)), covered_in_any=np.asarray(covered.any(0)),
         )  # fmt: skip
 
     @property
@@ -83,4 +84,4 @@ def bin_of(share: float, edges: Sequence[float]) -> int:
 
 def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
     """'0-10 %', '10-20 %', ..."""
-    return tuple(f"{100 * a:.0f}-{100 * b:.0f} %" for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return tuple(f"{100 * a:.0f}-{100 * b:.0f} %" for a, b in pairwise(edges))

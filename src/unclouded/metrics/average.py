@@ -16,7 +16,7 @@ class Average(NamedTuple):
     """A number and over how many defined values it is the mean."""
 
     value: float
-    count: int
+    images: int
 
 
 def values(metric: Metric, states: NDArray[np.float64], pooled: int = 1) -> NDArray[np.float64]:

@@ -1,0 +1,347 @@
+"""The report of an evaluation: one HTML file with tables, charts, pictures and sliders; nothing is loaded from elsewhere.
+
+Every text goes through escaping: ids and model names come from files and callers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.bands import BY_NAME
+from unclouded.evaluation import charts
+from unclouded.evaluation.results import Results
+from unclouded.evaluation.scoring import prepare
+from unclouded.metrics.average import values
+from unclouded.products.preview import composite, heat
+from unclouded.products.report import data_uri
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from unclouded.evaluation.evaluate import Run
+
+Image = NDArray[np.float32]
+CURVES = 4  # charts over cover, one per headline row
+GAMMA = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image as pictures: its id, why it is shown, the input, the truth, every model's prediction and its error."""
+
+    place: str
+    why: str
+    cover: float
+    given: str  # data URIs
+    target: str
+    mask: str
+    predictions: dict[str, tuple[str, str, str]]  # model -> prediction, error map, the headline number
+    spectra: str  # SVG
+    top: float  # upper end of the error maps
+
+
+def headline(results: Results) -> str:
+    """The row by which examples are chosen: PSNR where there is one, else the first."""
+    names = [row.name for row in results.preset.rows]
+    return next((n for n in names if n.lower() == "psnr"), names[0])
+
+
+def examples(run: Run, results: Results) -> list[Example]:
+    """The best, the middle and the worst image of the first model that has any, predicted again by every model."""
+    first = next(model for model, lines in results.lines.items() if lines)
+    row = results.preset.row(headline(results))
+    lines = results.lines[first]
+    scores = values(row.metric, results.states(first, row))
+    known = [k for k in np.argsort(scores, kind="stable") if np.isfinite(scores[k])]
+    if not known:
+        return []
+    low, middle, high = known[0], known[len(known) // 2], known[-1]
+    best, worst = (high, low) if row.better == "higher" else (low, high)
+    chosen = dict.fromkeys((best, middle, worst))
+    why = {worst: "worst", middle: "median", best: "best"}
+    return [_example(run, results, lines[k].index, f"{why[k]} {row.name} of {first}") for k in chosen]
+
+
+def _example(run: Run, results: Results, index: int, why: str) -> Example:
+    case = prepare(run.preset, run.samples[index], run.mask)
+    bands, target = case.sample.place.bands, case.target
+    rgb = list(composite(bands))
+    low, high = _stretch(target[rgb])
+    found: dict[str, Image] = {}
+    for contender in run.contenders:
+        if any(line.index == index for line in results.lines[contender.name]):
+            found[contender.name] = run.predict(contender, case.sample)[0]
+    errors = {name: np.abs(image - target).mean(0) for name, image in found.items()}
+    known = np.concatenate([e[np.isfinite(e)].ravel() for e in errors.values()])
+    top = max(0.02, float(np.ceil(np.percentile(known, 95) * 50) / 50)) if known.size else 0.02
+    row = results.preset.row(headline(results))
+    shown = {
+        name: (_picture(image[rgb], low, high), _error_picture(errors[name], top), _number(results, name, index, row.name))
+        for name, image in found.items()
+    }
+    return Example(
+        place=case.sample.place.id, why=why, cover=case.areas.cover, given=_picture(case.given[rgb], low, high),
+        target=_picture(target[rgb], low, high), mask=_mask_picture(case.areas.hidden, case.areas.shadow),
+        predictions=shown, spectra=_spectra(bands, case.given, target, found), top=top,
+    )  # fmt: skip
+
+
+def _number(results: Results, model: str, index: int, row: str) -> str:
+    line = next(x for x in results.lines[model] if x.index == index)
+    assert line.scores is not None
+    return f"{results.preset.row(row).metric.value(np.array(line.scores.sums[row])):.4g}"
+
+
+def _stretch(rgb: Image) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    known = np.where(np.isfinite(rgb), rgb, np.nan).reshape(3, -1)
+    low, high = np.nanpercentile(known, (1, 99), axis=1)
+    return low, np.maximum(high, low + 0.02)
+
+
+def _picture(rgb: Image, low: NDArray[np.floating], high: NDArray[np.floating]) -> str:
+    seen = np.isfinite(rgb).all(0)
+    unit = np.clip((np.where(seen, rgb, 0) - low[:, None, None]) / (high - low)[:, None, None], 0, 1) ** GAMMA
+    return data_uri(np.dstack([*np.rint(255 * unit).astype(np.uint8), np.where(seen, 255, 0).astype(np.uint8)]))
+
+
+def _error_picture(error: NDArray[np.floating], top: float) -> str:
+    seen = np.isfinite(error)
+    colours = heat(np.clip(np.where(seen, error, 0) / top, 0, 1))
+    return data_uri(np.dstack([colours, np.where(seen, 255, 0).astype(np.uint8)]))
+
+
+def _mask_picture(hidden: NDArray[np.bool_], shadow: NDArray[np.bool_]) -> str:
+    colours = np.array([(126, 158, 110, 255), (236, 238, 240, 255), (74, 84, 110, 255)], np.uint8)
+    return data_uri(colours[np.where(shadow, 2, np.where(hidden, 1, 0))])
+
+
+def _spectra(bands: Sequence[str], given: Image, target: Image, found: Mapping[str, Image]) -> str:
+    """Reflectance of the central pixel by wavelength: input, truth, every model (Meraner 2020 Fig. 10)."""
+    order = sorted(range(len(bands)), key=lambda k: BY_NAME[bands[k]].nanometres)
+    row, col = target.shape[1] // 2, target.shape[2] // 2
+    images = {"truth": target, "cloudy input": given, **found}
+    series = {name: [float(image[k, row, col]) for k in order] for name, image in images.items()}
+    return charts.lines(series, [bands[k] for k in order], up="reflectance", along="central pixel", zero=True, turned=True)
+
+
+def render(results: Results, shown: Sequence[Example]) -> str:
+    """The report as one HTML text."""
+    told = results.told
+    models = [m for m, found in told["models"].items() if found["images"]]
+    return _template().render(
+        told=told, models=models, source=results.preset.source, examples=shown, row=headline(results),
+        columns=_columns(results), summary=_summary(results, models), rows=_rows(results, models),
+        over_cover=_over_cover(results, models), over_bands=_over_bands(results, models),
+        calibration=_calibration(told, models), paired=_paired(results), groups=_groups(results, models),
+        warnings=_warnings(told, models), facts=_facts(told),
+    )  # fmt: skip
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    text = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(text)
+
+
+def _columns(results: Results) -> list[str]:
+    """The columns of the summary: those of the published table, else the first rows of the preset."""
+    published = results.told["published"]
+    names = [row.name for row in results.preset.rows]
+    if isinstance(published, list) and published:
+        printed = {name for row in published for name in row["numbers"]}
+        extra = [n for n in ("PSNR hidden", "MAE hidden") if n in names and n not in printed]
+        return [n for n in names if n in printed] + extra
+    wished = ("PSNR", "SSIM", "SAM", "MAE", "RMSE", "PSNR hidden", "SAM hidden", "MAE hidden", "RMSE hidden")
+    found = [n for n in wished if n in names]
+    return found if len(found) > 2 else names[:8]
+
+
+def _figure(value: Any, unit: str = "") -> str:
+    """A number as tables show it; an en dash where there is none."""
+    if value is None:
+        return "–"
+    if not isinstance(value, (int, float)):
+        return "∞" if value == "inf" else str(value)
+    if not math.isfinite(value):
+        return "–"
+    digits = 2 if unit in ("dB", "°") or abs(value) >= 10 else 4
+    return f"{value:.{digits}f}"
+
+
+def _summary(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Our rows first, then the published ones."""
+    columns, told = _columns(results), results.told
+    best = {name: _best(results, models, name) for name in columns}
+    table = []
+    for model in models:
+        rows = told["models"][model]["rows"]
+        cells = [
+            {"text": _figure(rows[n]["value"], rows[n]["unit"]), "range": _range(rows[n]), "best": model in best[n]}
+            for n in columns
+        ]
+        table.append({"name": model, "cells": cells, "published": False, "mark": _open(told["models"][model]["refused"])})
+    if isinstance(told["published"], list):
+        for row in told["published"]:
+            cells = [
+                {"text": _figure(row["numbers"].get(n), results.preset.row(n).unit), "range": "", "best": False}
+                for n in columns
+            ]
+            table.append({"name": row["method"], "cells": cells, "published": True, "mark": row["mark"]})
+    return table
+
+
+def _open(share: float) -> str:
+    return f"left {100 * share:.1f} % of the pixels open" if share > 0 else ""
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or isinstance(row["low"], str):
+        return ""
+    return f"{_figure(row['low'], row['unit'])} … {_figure(row['high'], row['unit'])}"
+
+
+def _best(results: Results, models: Sequence[str], name: str) -> set[str]:
+    better = results.preset.row(name).better
+    known = {m: v for m in models if isinstance(v := results.told["models"][m]["rows"][name]["value"], (int, float))}
+    if len(known) < 2 or better == "neither":
+        return set()
+    edge = (max if better == "higher" else min)(known.values())
+    return {m for m, v in known.items() if v == edge}
+
+
+def _rows(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Every row of the preset with all models: what it is, where, how averaged."""
+    table = []
+    for row in results.preset.rows:
+        each = [results.told["models"][m]["rows"][row.name] for m in models]
+        table.append({
+            "name": row.name, "unit": row.unit, "area": row.area.replace("_", " "), "against": row.against,
+            "how": "all pooled" if row.pooled == 0 else "per image" if row.pooled == 1 else f"batches of {row.pooled}",
+            "cells": [_figure(e["value"], row.unit) for e in each], "ranges": [_range(e) for e in each],
+            "count": max((e["count"] for e in each), default=0),
+        })  # fmt: skip
+    return table
+
+
+def _over_cover(results: Results, models: Sequence[str]) -> list[str]:
+    """Charts of the first headline rows over bins of cover."""
+    found = []
+    for name in _columns(results)[:CURVES]:
+        bins = list(results.told["models"][models[0]]["by_cover"]) if models else []
+        series = {m: [_plain(results.told["models"][m]["by_cover"][b].get(name)) for b in bins] for m in models}
+        row = results.preset.row(name)
+        up = f"{name} [{row.unit}]" if row.unit else name
+        found.append(charts.lines(series, [b.replace(" %", "") for b in bins], up=up, along="cloud cover, %"))
+    return found
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _over_bands(results: Results, models: Sequence[str]) -> list[str]:
+    """Bars per band: normalised RMSE (Meraner 2020 Fig. 11) and RMSE."""
+    found = []
+    names = list(results.told["bands"])
+    kinds = (("nRMSE of the band's range, %", ("nrmse",), 100.0), ("RMSE, reflectance", ("all", "rmse"), 1.0),
+             ("bias, reflectance", ("all", "bias"), 1.0))  # fmt: skip
+    for up, path, factor in kinds:
+        series: dict[str, list[float | None]] = {}
+        for model in models:
+            at: Any = results.told["models"][model]["bands"]
+            for key in path:
+                at = at.get(key) if isinstance(at, Mapping) else None
+            if isinstance(at, list):
+                series[model] = [None if v is None else factor * v for v in at]
+        if series:
+            found.append(charts.bars(series, [n.removeprefix("B") for n in names], up=up, along="band"))
+    return found
+
+
+def _calibration(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
+    """Reliability and sparsification of the models that state a sigma."""
+    known = {m: c["all"] for m in models if "all" in (c := told["models"][m]["calibration"])}
+    if not known:
+        return []
+    reliability = charts.curves(
+        {m: (c["stated"], c["found"]) for m, c in known.items()}, up="error found (RMSE)", along="sigma stated", diagonal=True
+    )
+    series: dict[str, tuple[Any, Any]] = {}
+    for model, c in known.items():
+        series[model] = (c["removed"], c["by_sigma"])
+        series[f"{model}, oracle"] = (c["removed"], c["by_oracle"])
+    return [reliability, charts.curves(series, up="RMSE left, over all", along="share removed, by sigma")]
+
+
+def _paired(results: Results) -> list[dict[str, Any]]:
+    """The comparison of models on the summary's rows."""
+    columns = set(_columns(results))
+    return [
+        pair | {
+            "difference": _figure(pair["difference"], results.preset.row(pair["row"]).unit),
+            "range": _range({"low": pair["low"], "high": pair["high"], "unit": results.preset.row(pair["row"]).unit}),
+            "p_said": "–" if pair["p_holm"] is None else f"{pair['p_holm']:.3g}",
+            "wins": f"{100 * pair['a_larger']:.0f} %",
+        }
+        for pair in results.told["paired"] if pair["row"] in columns
+    ]  # fmt: skip
+
+
+def _groups(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Tables of the headline row by cover, season, region, interval and hard case."""
+    name = headline(results)
+    unit = results.preset.row(name).unit
+    kinds = (("cloud cover", "by_cover"), ("season", "by_season"), ("region", "by_region"),
+             ("days between input and target", "by_interval"), ("hard cases", "by_case"))  # fmt: skip
+    tables = []
+    for title, key in kinds:
+        keys = [k for k in results.told["models"][models[0]][key] if k] if models else []
+        rows = [
+            (k, results.told["models"][models[0]][key][k]["images"],
+             [_figure(results.told["models"][m][key].get(k, {}).get(name), unit) for m in models])
+            for k in keys
+        ]  # fmt: skip
+        if rows:
+            tables.append({"title": title, "row": name, "rows": rows})
+    return tables
+
+
+def _warnings(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
+    found = []
+    regions = len(told["regions"])
+    if regions < 2:
+        found.append("All images come from one region: there are no intervals and no test, and the scores say little.")
+    elif regions < 6:
+        found.append(f"Only {regions} regions: intervals are rough, and p cannot be below {2 / 2**regions:.3g}.")
+    if told["failed"]:
+        found.append(
+            f"{len(told['failed'])} predictions failed and are not in any number; the first: {told['failed'][0]['why']}"
+        )
+    counts = {told["models"][m]["images"] for m in models}
+    if len(counts) > 1:
+        found.append("The models were scored on different numbers of images; compare them in the paired table only.")
+    if told["published"] == "unavailable":
+        found.append("published: unavailable. There is no printed number to compare with.")
+    return found
+
+
+def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bench = told["benchmark"]
+    return [
+        ("benchmark", f"{bench['name']}: {bench['source']}"), ("data", f"{bench['dataset']}, {bench['split']}"),
+        ("preset", f"{told['preset']}, digest {told['preset_digest']}"),
+        ("patch list", f"{told['images']} images, sha256 {told['patch_list_sha256']}"),
+        ("regions", ", ".join(told["regions"])),
+        ("areas from", ", ".join(f"{name} ({n})" for name, n in told["masks"].items())),
+        ("unclouded", f"{told['unclouded']}, NumPy {told['versions']['numpy']}, Python {told['versions']['python']}"),
+    ]  # fmt: skip
