@@ -1,0 +1,69 @@
+"""The order in which samples are drawn: decided by seed, epoch and step alone, whatever the number of workers.
+
+Worker w of n takes every n-th step, so all workers together see what one would, and a run resumed at a step sees exactly the
+samples that remained. A broken sample is skipped and counted; beyond one in a thousand the run stops with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded.datasets.lattice import key
+from unclouded.errors import InputCorrupt, InputMissing, RecordError
+from unclouded.sample import Sample
+
+Change = Callable[[Sample, int], Sample]  # sample, seed -> sample
+TOLERATED = 0.001
+
+
+class SampleSource(Protocol):
+    """Anything with a length that gives samples by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Sample: ...
+
+
+def order(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of 0 .. count - 1."""
+    return np.random.default_rng((key(seed, "order"), epoch)).permutation(count)
+
+
+def draw(
+    source: SampleSource,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+    change: Change | None = None,
+    tolerated: float = TOLERATED,
+    skipped: Callable[[int, Exception], None] | None = None,
+) -> Iterator[tuple[int, Sample]]:
+    """(step, sample) for one worker's steps of an epoch from step `start` on; `change` gets its own seed for every step.
+
+    `skipped(i, error)` hears of every broken sample. Raises its error where more than `tolerated` of the worker's samples
+    are broken.
+    """
+    numbers = order(len(source), seed=seed, epoch=epoch)
+    share = -(-len(numbers) // workers)
+    broken = 0
+    for step in range(start, len(numbers)):
+        if step % workers != worker:
+            continue
+        i = int(numbers[step])
+        try:
+            sample = source[i]
+        except (InputCorrupt, InputMissing, RecordError) as error:
+            broken += 1
+            if skipped is not None:
+                skipped(i, error)
+            if broken > tolerated * share:
+                raise
+            continue
+        yield step, sample if change is None else change(sample, key(seed, epoch, step))

@@ -1,0 +1,78 @@
+"""One patch file of a benchmark -> pixels in physical units, with every way in which it can be broken said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unclouded import raster
+from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported
+from unclouded.units import to_reflectance
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+
+class Pixels(NamedTuple):
+    """Values (C, H, W) in physical units and where they were measured (H, W)."""
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def read_s2(path: Path, stored: Sequence[str], bands: Sequence[str]) -> tuple[Pixels, GeoBox | None]:
+    """Counts without offset -> reflectance of `bands` out of the `stored` ones; nothing was measured where all bands are 0.
+
+    Raises InputMissing, InputCorrupt, InputUnsupported (a band that is not stored).
+    """
+    missing = [b for b in bands if b not in stored]
+    if missing:
+        raise InputUnsupported(f"The data set has no band {', '.join(missing)}.", where=path, do=f"it has {', '.join(stored)}.")
+    counts, grid = _read(path, len(stored), "integer")
+    valid = np.asarray(counts.any(0))
+    values, _ = to_reflectance(counts[[stored.index(b) for b in bands]], nodata=None)
+    return Pixels(values, valid), grid
+
+
+def read_s1(path: Path) -> tuple[Pixels, GeoBox | None]:
+    """sigma0 in dB, VV and VH. Raises InputMissing, InputCorrupt."""
+    db, grid = _read(path, 2, "real")
+    finite = np.isfinite(db)
+    return Pixels(np.where(finite, db, 0).astype(np.float32, copy=False), np.asarray(finite.all(0))), grid
+
+
+def _read(path: Path, count: int, kind: str) -> tuple[NDArray[np.generic], GeoBox | None]:
+    try:
+        dataset = raster.open_raster(path)
+    except InputMissing as error:
+        raise InputMissing(
+            f"The patch {path.name} is not there.", where=path, why="its partners of the same number are.",
+            do="download the missing sensor, or leave it out (s1=False).",
+        ) from error  # fmt: skip
+    with dataset:
+        if dataset.count != count or (np.dtype(dataset.dtypes[0]).kind == "f") != (kind == "real"):
+            raise InputCorrupt(
+                f"{path.name} has {dataset.count} bands of {dataset.dtypes[0]}.", where=path,
+                why=f"expected {count} bands of {kind} numbers.", do="download the file again.",
+            )  # fmt: skip
+        return raster.read(dataset, range(1, count + 1)), raster.grid_of(dataset)
+
+
+def check_same_ground(name: str, grids: Sequence[GeoBox | None]) -> None:
+    """Refuse partners that do not lie on one grid (a hundredth of a pixel is forgiven). Raises InputsContradict."""
+    first = grids[0]
+    for other in grids[1:]:
+        if (first is None) != (other is None):
+            raise InputsContradict(f"Some files of {name} have a coordinate reference system and others do not.")
+        if first is None or other is None:
+            continue
+        step = max(abs(a - b) for a, b in zip(first.affine[:6], other.affine[:6], strict=True))
+        if first.crs != other.crs or first.shape != other.shape or step > 0.01 * abs(first.affine.a):
+            raise InputsContradict(
+                f"The files of {name} do not show the same ground.", why=f"{first.crs} {first.boundingbox.bbox} against "
+                f"{other.crs} {other.boundingbox.bbox}.", do="download the patch again.",
+            )  # fmt: skip
