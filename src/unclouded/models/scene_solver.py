@@ -178,7 +178,7 @@ def sample_of(batch: Batch, b: int) -> Sample:
         return None if value is None else value[b].detach().cpu().numpy()
 
     assert batch.target_day is not None, "a remover needs Batch.target_day"
-    days, at = np.unique(_all_days(batch, b), return_index=True)
+    days, at = _each_day(_all_days(batch, b), array(batch.s2_valid).any((1, 2)))
     s1_days = array(batch.s1_days)
     order = None if s1_days is None else np.argsort(s1_days, kind="stable")
     target = np.flatnonzero(days == int(batch.target_day[b]))
@@ -192,6 +192,13 @@ def sample_of(batch: Batch, b: int) -> Sample:
         cloud=None if cloud is None else cloud[at], target_date=np.datetime64(int(batch.target_day[b]), "D"),
         target_index=int(target[0]) if len(target) else None,
     )  # fmt: skip
+
+
+def _each_day(days: NDArray[np.int64], seen: Bools) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Every day once, ascending, and where it is told; of frames of one day the one that measured something."""
+    order = np.lexsort((~seen, days))
+    found, first = np.unique(days[order], return_index=True)
+    return found, order[first]
 
 
 def _all_days(batch: Batch, b: int) -> NDArray[np.int64]:
@@ -221,7 +228,12 @@ def cells(shape: tuple[int, int], side: int, overlap: int, at: Window) -> Iterat
     for row in _starts(shape[0], side, overlap):
         for col in _starts(shape[1], side, overlap):
             cell = Window(row, col, min(side, shape[0]), min(side, shape[1]))
-            if row < at.row + at.height and row + cell.height > at.row and col < at.col + at.width and col + cell.width > at.col:
+            if (
+                row < at.row + at.height
+                and row + cell.height > at.row
+                and col < at.col + at.width
+                and col + cell.width > at.col
+            ):
                 down, across = (_ramp(n, s, size, overlap) for n, s, size in zip(cell[2:], cell[:2], shape, strict=True))
                 yield cell, down[:, None] * across
 
@@ -247,5 +259,3 @@ def _common(cell: Window, at: Window) -> tuple[tuple[slice, slice], tuple[slice,
     width = min(cell.col + cell.width, at.col + at.width) - left
     shared = Window(top, left, height, width)
     return shared.inside(cell).slices, shared.inside(at).slices
-
-
