@@ -107,6 +107,8 @@ def remove(
     from unclouded.models import DEFAULT
     from unclouded.remove import remove_clouds
 
+    unit = _choice("--s1-unit", s1_unit, ("auto", "db", "linear"))
+    calibration = _choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0"))
     if dry_run:
         from unclouded.plan import estimate
         from unclouded.remove import chosen_dates
@@ -114,7 +116,7 @@ def remove(
 
         scene = open_scene(
             series, s1 or None, aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level),
-            offset=_offset(offset), verify=False,
+            offset=_offset(offset), s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap, verify=False,
         )  # fmt: skip
         report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, _settings(setting))
         print(json.dumps(report, indent=2) if as_json else _lines(report))
@@ -123,8 +125,7 @@ def remove(
         series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=_settings(setting),
         mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
         aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level), offset=_offset(offset),
-        s1_unit=_choice("--s1-unit", s1_unit, ("auto", "db", "linear")),
-        s1_calibration=_choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0")), max_s1_gap=max_s1_gap,
+        s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap,
         verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, progress=_bar(quiet),
     )  # fmt: skip
     _report(products if isinstance(products, list) else [products], as_json=as_json, verbose=verbose)
