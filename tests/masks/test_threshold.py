@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import rasterio
 
-from masks.fakes import ground, image, poisoned, sample
+from masks.fakes import ground, image, pixels, poisoned, sample
 from unclouded.bands import L1C, L2A
 from unclouded.errors import InputUnsupported
 from unclouded.masks import threshold
 from unclouded.masks.detect import detect
-from unclouded.sample import Cover
+from unclouded.sample import Cover, Window
 from unclouded.scenes.scene import Scene
 
-CASES = [
-    *(f"{patch}/{kind}" for patch in ("ROIs1970_fall_139_p839", "ROIs2017_winter_112_p797") for kind in ("cloudy", "cloudfree")),
-    "synthetic",
-]  # fmt: skip
+PATCHES = ("ROIs1970_fall_139_p839", "ROIs2017_winter_112_p797")
+CASES = [*(f"{patch}/{kind}" for patch in PATCHES for kind in ("cloudy", "cloudfree")), "synthetic"]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +24,14 @@ def arrays(golden):
     return np.load(golden / "masks_meraner.npz")
 
 
-def _counts(case: str, arrays, data) -> np.ndarray:
+def counts_of(case: str, arrays, data) -> np.ndarray:
     if case == "synthetic":
         return arrays["in/synthetic"]
     patch, kind = case.split("/")
     season, roi, number = patch.rsplit("_", 2)
     suffix = "_cloudy" if kind == "cloudy" else ""
     folder = data / "sen12mscr_official_layout" / f"{season}_s2{suffix}" / f"s2{suffix}_{roi}"
-    with rasterio.Env(), rasterio.io.MemoryFile((folder / f"{season}_s2{suffix}_{roi}_{number}.tif").read_bytes()) as memory:
-        with memory.open() as file:
-            return file.read().astype(np.float32)
+    return pixels(folder / f"{season}_s2{suffix}_{roi}_{number}.tif").astype(np.float32)
 
 
 def _bands(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -43,7 +40,7 @@ def _bands(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_published_arrays_are_met(case, arrays, data):
-    counts = _counts(case, arrays, data)
+    counts = counts_of(case, arrays, data)
     bands = _bands(counts)
     score = threshold.cloud_score(bands)
     dark = threshold.shadow(bands)
@@ -59,7 +56,7 @@ def test_the_published_arrays_are_met(case, arrays, data):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_other_copy_is_met_too(case, arrays, data):
-    counts = _counts(case, arrays, data)
+    counts = counts_of(case, arrays, data)
     score = threshold.cloud_score(_bands(counts), "tum")
     np.testing.assert_allclose(score, arrays[f"out/{case}/tum_cloud_score"], rtol=0, atol=2e-15)
     clipped = _bands(counts.clip(0, 10_000))
@@ -68,7 +65,7 @@ def test_the_other_copy_is_met_too(case, arrays, data):
 
 
 def test_a_sample_gives_the_same_as_the_arrays(arrays, data):
-    counts = _counts("ROIs1970_fall_139_p839/cloudy", arrays, data)
+    counts = counts_of("ROIs1970_fall_139_p839/cloudy", arrays, data)
     found = threshold.meraner2020(sample(counts / np.float32(10_000)))
     signed = arrays["out/ROIs1970_fall_139_p839/cloudy/csm_signed"]
     np.testing.assert_array_equal(found.classes[0] == Cover.THICK, signed == 1)
@@ -97,16 +94,14 @@ def test_a_scene_has_one_set_of_statistics_however_it_is_cut():
     for block in (17, 64):
         cut = detect(scene, mask="meraner2020", grow=0, block=block).masks
         np.testing.assert_array_equal(cut, whole)
-    alone = threshold.meraner2020(scene.read().crop(scene.window.__class__(0, 0, 60, 40))).classes
+    alone = threshold.meraner2020(scene.read().crop(Window(0, 0, 60, 40))).classes
     assert (alone != whole[..., :40]).any()  # a patch by itself is judged by its own statistics: as published
 
 
-def test_what_lies_under_unmeasured_pixels_never_counts():
+def test_what_lies_under_unmeasured_pixels_nevercounts_of():
     clean = _scene().read()
     valid = np.ones((1, 60, 70), bool)
     valid[0, :9, :], valid[0, 30:40, 20:33] = False, False
-    from dataclasses import replace
-
     results = [threshold.meraner2020(poisoned(replace(clean, s2_valid=valid), v)) for v in (np.nan, 0.0, 1e30)]
     for found in results:
         np.testing.assert_array_equal(found.classes, results[0].classes)

@@ -61,6 +61,7 @@ WEAK = Limits(rise=0.015, excess=0.004, lift=0.0, nir=0.75, swir=0.8)  # enough 
 
 LIGHT = 1.0  # times the rise in blue that near infrared may rise over the brighter of before and after under a cloud,
 LIGHT_METRES = 100.0  # both averaged over squares of this side: light is a matter of areas, not of pixels
+BRIGHT = 0.15  # share of its own brightness by which ground must at least brighten: snow and sand vary with the light
 SNOW_SWIR = 0.5  # snow brightens blue too, but takes away more than half of the short-wave infrared: no cloud does
 
 
@@ -112,7 +113,7 @@ def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits)
     """Pixels (T, H, W) that differ from the ground as under cloud, and as in shadow. False where the ground is unknown."""
     bright = "blue" if "blue" in layers else "red"
     rise = layers[bright] - ground[bright]
-    cloud = rise > limits.rise * (1.0 if bright == "blue" else BLIND)
+    cloud = rise > np.maximum(limits.rise * (1.0 if bright == "blue" else BLIND), BRIGHT * ground[bright])
     if bright == "blue" and "red" in layers:
         cloud &= rise - limits.haze * (layers["red"] - ground["red"]) > limits.excess
     if "swir" in layers:

@@ -34,9 +34,12 @@ CLOUD_HEIGHTS = (200.0, 12_000.0)  # metres, as Fmask
 FARTHEST = 15_000.0  # metres on the ground that a shadow is looked for
 UNKNOWN_FARTHEST = 4_000.0  # the same when the sun is not known: farther off, chance agreements win
 MORNING = (15.0, 190.0)  # azimuths between which the sun stands when Sentinel-2 passes, from one polar circle to the other
-SPREAD = 12.0  # degrees by which an estimated azimuth may be wrong
+SPREAD, UNKNOWN_SPREAD = 3.0, 12.0  # degrees by which a known and an estimated azimuth may be wrong
 LEAST_LIFT = 1.5  # how much more often than by chance the estimated shift must meet dark land
 LEAST_MATCH = 0.3  # share of the shaded land that must be dark for a cloud to be placed
+RIM = 0.8  # how much dark land around the place counts against it: a wood is not as large as its cloud
+SAMPLE = 1000  # cells of a cloud that are tried; of larger ones a part
+DEPTH = 0.25  # of the way from a cloud to its shadow: how much nearer and farther it may reach
 FRINGE_METRES, OPEN_METRES = 60.0, 10.0
 
 NIR_BANDS, SWIR_BANDS = ("B08", "B8A", "B07"), ("B11", "B12")
@@ -127,14 +130,13 @@ def find(view: Overview, pixel: Pixel, sun: Sun | None) -> Shade | None:
     known = sun is not None
     if sun is not None:
         near, far = (height * tan(radians(min(sun.zenith, 80.0))) for height in CLOUD_HEIGHTS)
-        azimuth, reach, spread = sun.azimuth, (near, min(far, FARTHEST)), 0.0
+        azimuth, reach, spread = sun.azimuth, (near, min(far, FARTHEST)), SPREAD
     else:
         estimate = azimuth_of(cloud, land, dark, cell)
         if estimate is None:
             return None
-        azimuth, reach, spread = estimate, (0.0, UNKNOWN_FARTHEST), SPREAD
-    tried = sorted({azimuth - spread, azimuth, azimuth + spread})
-    zone, placed = _place(cloud, land, dark, [shifts(a, reach, cell) for a in tried])
+        azimuth, reach, spread = estimate, (0.0, UNKNOWN_FARTHEST), UNKNOWN_SPREAD
+    zone, placed = _place(cloud, land, dark, [shifts(azimuth + by, reach, cell) for by in (-spread, 0.0, spread)])
     zone = grow(zone, max(FRINGE_METRES, *cell), cell)
     return Shade(
         factor=view.factor, zone=zone, nir=NIR * nir, swir=SWIR * swir, azimuth=azimuth, known=known, placed=placed
@@ -200,22 +202,19 @@ def _surroundings(sums: Cells, count: Cells, factor: int, pixel: Pixel) -> Cells
 def _place(cloud: Mask, land: Mask, dark: Mask, rays: list[Offsets]) -> tuple[Mask, int]:
     """Each cloud object's shadow zone: where its landing cells are dark most often. Zone (h, w), and how many are placed."""
     labels, number = ndimage.label(cloud, np.ones((3, 3)))
+    offsets = np.unique(np.concatenate(rays), axis=0)
+    base = dark.sum() / max(1, land.sum())
+    score = _matches(labels, number, offsets, land, dark, base)
+    rim = np.where(cloud, 0, ndimage.maximum_filter(labels, 5))  # where a shadow of the cloud's own shape has ended
+    around = _matches(rim, number, offsets, land, dark, base)
+    near = _near(offsets)
+    consensus = near @ score.mean(axis=1) / near.sum(axis=1)  # clouds of one day hang at similar heights
+    likely = (0.5 + 0.5 * consensus / max(float(consensus.max()), 1e-9))[:, None]
+    best = ((score - RIM * around) * likely).argmax(axis=0)
+    found = score[best, np.arange(number)] >= max(LEAST_MATCH, 1.5 * base)
+    keep = found & near[best].T & (score >= 0.8 * score[best, np.arange(number)])  # a cloud has depth: a run of shifts, not one
     y, x = np.nonzero(cloud)
     objects = labels[y, x] - 1
-    offsets = np.concatenate(rays)
-    base = dark.sum() / max(1, land.sum())
-    score = np.zeros((len(offsets), number), np.float32)
-    for k, offset in enumerate(offsets):
-        at, inside = _landing(y, x, offset, cloud.shape)
-        ground = inside & land[at]
-        lands = np.bincount(objects[ground], minlength=number)
-        darks = np.bincount(objects[ground & dark[at]], minlength=number)
-        score[k] = np.where(darks >= 2, (darks + 4 * base) / (lands + 4), 0)  # shrunk towards chance
-    consensus = score.mean(axis=1, keepdims=True)
-    weighed = score * (0.5 + 0.5 * consensus / max(float(consensus.max()), 1e-9))
-    best = weighed.argmax(axis=0)
-    found = score[best, np.arange(number)] >= max(LEAST_MATCH, 1.5 * base)
-    keep = found & (score >= 0.8 * score[best, np.arange(number)])  # a cloud has depth: a run of shifts, not one
     zone = np.zeros(cloud.shape, bool)
     for k, offset in enumerate(offsets):
         if keep[k].any():
@@ -223,6 +222,36 @@ def _place(cloud: Mask, land: Mask, dark: Mask, rays: list[Offsets]) -> tuple[Ma
             at, inside = _landing(y[chosen], x[chosen], offset, cloud.shape)
             zone[at[0][inside], at[1][inside]] = True
     return zone, int(found.sum())
+
+
+def _matches(labels: NDArray[np.int32], number: int, offsets: Offsets, land: Mask, dark: Mask, base: float) -> Cells:
+    """For every shift and object (K, number) the share of the land it falls on that is dark, shrunk towards chance."""
+    y, x = _sampled(labels)
+    objects = labels[y, x] - 1
+    share = np.zeros((len(offsets), number), np.float32)
+    for k, offset in enumerate(offsets):
+        at, inside = _landing(y, x, offset, labels.shape)
+        ground = inside & land[at]
+        lands = np.bincount(objects[ground], minlength=number)
+        darks = np.bincount(objects[ground & dark[at]], minlength=number)
+        share[k] = np.where(darks >= 2, (darks + 4 * base) / (lands + 4), 0)
+    return share
+
+
+def _sampled(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the cells of all objects; of large ones about `SAMPLE` cells, evenly spread."""
+    y, x = np.nonzero(labels)
+    sizes = np.bincount(labels[y, x])
+    step = np.maximum(1, sizes // SAMPLE)[labels[y, x]]
+    kept = (np.arange(len(y)) * 7919) % step == 0  # a large prime, so that no row or column is preferred
+    return y[kept], x[kept]
+
+
+def _near(offsets: Offsets) -> Mask:
+    """Which offsets (K, K) are as good as the same: within two cells, or within `DEPTH` of the way."""
+    apart = np.hypot(*(offsets[:, None] - offsets).transpose(2, 0, 1))
+    near: Mask = apart <= np.maximum(2, DEPTH * np.hypot(*offsets.T))[:, None]
+    return near
 
 
 def _landing(

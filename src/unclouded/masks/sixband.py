@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.masks.detection import Detection, band, require, with_nodata
-from unclouded.masks.morphology import closed, drop_specks, opened, pixel_metres, reach
+from unclouded.masks.morphology import closed, drop_specks, grow, opened, pixel_metres, reach
 from unclouded.sample import Cover, Place, Sample
 
 BANDS = ("B02", "B04")  # at least; B03, B08 or B8A, B11 and B10 sharpen the result
@@ -38,7 +38,9 @@ def sixband(sample: Sample) -> Detection:
     score = np.where(frost, np.float32(0), cloud_score(sample))
     if "B10" in sample.place.bands:
         score = np.maximum(score, np.clip(band(sample, "B10") * np.float32(0.5 / CIRRUS), 0, 1))
-    cloud = drop_specks(closed(opened(score >= CLOUD_FROM, OPEN_METRES, pixel), CLOSE_METRES, pixel), SPECK, pixel)
+    bright = score >= CLOUD_FROM
+    bright &= grow(opened(bright, OPEN_METRES, pixel), OPEN_METRES, pixel)  # opening takes corners too: put them back
+    cloud = drop_specks(closed(bright, CLOSE_METRES, pixel), SPECK, pixel)
     classes = np.where(frost, Cover.SNOW, Cover.CLEAR).astype(np.uint8)
     classes[cloud] = thickness(sample)[cloud]
     return Detection(classes=with_nodata(classes, sample.s2_valid), probability=np.where(sample.s2_valid, score, np.float32(0)))
@@ -47,7 +49,7 @@ def sixband(sample: Sample) -> Detection:
 def halo(place: Place) -> int:
     """Pixels around a window beyond which the rule no longer changes it."""
     pixel = pixel_metres(place)
-    return 2 * reach(OPEN_METRES, pixel) + 2 * reach(CLOSE_METRES, pixel) + int(SPECK / (pixel[0] * pixel[1])) + 1
+    return 3 * reach(OPEN_METRES, pixel) + 2 * reach(CLOSE_METRES, pixel) + int(SPECK / (pixel[0] * pixel[1])) + 1
 
 
 def surface(sample: Sample, name: str) -> NDArray[np.float32]:
