@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unclouded import raster
 from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported
-from unclouded.units import to_reflectance
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -33,19 +32,34 @@ def read_s2(path: Path, stored: Sequence[str], bands: Sequence[str]) -> tuple[Pi
     if missing:
         raise InputUnsupported(f"The data set has no band {', '.join(missing)}.", where=path, do=f"it has {', '.join(stored)}.")
     counts, grid = _read(path, len(stored), "integer")
-    valid = np.asarray(counts.any(0))
-    values, _ = to_reflectance(counts[[stored.index(b) for b in bands]], nodata=None)
-    return Pixels(values, valid), grid
+    chosen = counts if tuple(bands) == tuple(stored) else counts[[stored.index(b) for b in bands]]
+    return Pixels(reflectance(chosen), _anywhere(counts)), grid
 
 
 def read_s1(path: Path) -> tuple[Pixels, GeoBox | None]:
     """sigma0 in dB, VV and VH. Raises InputMissing, InputCorrupt."""
-    db, grid = _read(path, 2, "real")
+    stored, grid = _read(path, 2, "real")
+    db = stored.astype(np.float32, copy=False)
     finite = np.isfinite(db)
-    return Pixels(np.where(finite, db, 0).astype(np.float32, copy=False), np.asarray(finite.all(0))), grid
+    if finite.all():
+        return Pixels(db, np.ones(db.shape[1:], bool)), grid
+    return Pixels(np.where(finite, db, np.float32(0)), np.asarray(finite.all(0))), grid
 
 
-def _read(path: Path, count: int, kind: str) -> tuple[NDArray[np.generic], GeoBox | None]:
+def reflectance(counts: NDArray[Any]) -> NDArray[np.float32]:
+    """Counts without offset / 10000: `units.to_reflectance` where validity is known, several times as fast."""
+    values = counts.astype(np.float32)
+    values /= np.float32(10_000)
+    return values
+
+
+def _anywhere(counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """(H, W): some band is not 0. The first band alone settles nearly every patch."""
+    valid = np.asarray(counts[0] != 0)
+    return valid if valid.all() else np.asarray(counts.any(0))
+
+
+def _read(path: Path, count: int, kind: str) -> tuple[NDArray[Any], GeoBox | None]:
     try:
         dataset = raster.open_raster(path)
     except InputMissing as error:
