@@ -11,16 +11,16 @@ cell on the absolute pixel grid, each with its own fixed surroundings: a pixel i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unclouded.models import scene_gp, scene_radar
+from unclouded.models import scene_radar
 from unclouded.models.needs import Needs
-from unclouded.models.scene_features import View, view
-from unclouded.models.scene_model import SceneModel, fit, inputs, likeness
+from unclouded.models.scene_fit import fit
+from unclouded.models.scene_model import Guess, SceneModel, predict, usable
 from unclouded.models.scene_study import Cell, Stack, cells, hashed, stack_of_batch, studied
 from unclouded.models.temporal import Floats, Mask, Pixels
 from unclouded.sample import NO_AGE, Batch, Prediction, Source, as_day
@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 CELL = 64  # pixels: the unit of prediction
 REACH = 32  # pixels around a cell whose clear pixels its process may use
 HALO = CELL - 1 + REACH + scene_radar.HALO
-INDUCING: dict[str, int] = {"fast": 0, "default": 512, "best": 1500}
+
+
+class Level(NamedTuple):
+    """What a quality level spends."""
+
+    centres: int  # of the scene-wide process
+    near: int  # clear pixels of the local process of a cell; 0: none
+
+
+LEVELS: dict[str, Level] = {"fast": Level(256, 0), "default": Level(512, 256), "best": Level(1024, 768)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,11 @@ class SceneEngine:
         day = int(as_day(date).astype(np.int64))
         sample = studied(scene, day, None, self.config.radar, self.config.seed)
         bounds = (*scene.place.origin, *scene.shape)
-        return replace(self, model=fit(sample, day, scene.place.bands, self.config.causal, self.config.seed, bounds))
+        return replace(self, model=self._fit(sample, day, scene.place.bands, bounds))
+
+    def _fit(self, p: Pixels, day: int, bands: tuple[str, ...], bounds: tuple[int, int, int, int] | None) -> SceneModel:
+        level = LEVELS[self.config.quality]
+        return fit(p, day, bands, self.config.causal, self.config.seed, bounds, level.centres, level.near)
 
     def __call__(self, batch: Batch) -> Prediction:
         """A guess, its sigma, source, age and support for every hidden pixel of the target date (observed ones pass through).
@@ -85,8 +98,7 @@ class SceneEngine:
         stack = stack_of_batch(batch, b, None if model is None else model.days, self.config.radar)
         if model is None:
             everything = stack.pixels(np.ones(stack.shape, bool))
-            bands = batch.places[b].bands
-            model = fit(everything, int(stack.days[stack.t]), bands, self.config.causal, self.config.seed, None)
+            model = self._fit(everything, int(stack.days[stack.t]), batch.places[b].bands, None)
         return fill(stack, model, self.config)
 
 
@@ -144,62 +156,39 @@ class Part:
 
 
 def restore(stack: Stack, cell: Cell, model: SceneModel, config: Config) -> Part:
-    """Regression, then the local process on what it leaves at the clear pixels around."""
-    n = int(cell.hidden.sum())
-    near = inducing(stack, cell, INDUCING[config.quality], config.seed) if model.kernel is not None else None
-    p = stack.pixels(cell.hidden) if near is None else _both(stack.pixels(cell.hidden), stack.pixels(near))
-    use = model.usable(stack.days)
-    v = view(p, stack.t, use, model.bands)
-    q = inputs(model, p, v, use)
-    guess, variance = model.regress(v, q)
-    if near is not None and len(p) - n >= 20:
-        assert model.kernel is not None
-        f, xy = likeness(model, q), np.stack([p.rows, p.cols], 1).astype(np.float32)
-        xy -= xy[0]  # absolute numbers are large for float32
-        left = np.clip((p.x[stack.t][:, n:] - guess[:, n:]) / model.unit[:, None], -5, 5)
-        process = scene_gp.fitted(model.kernel, xy[n:], f[n:], np.ascontiguousarray(left.T))
-        shift, k = process.mean(xy[:n], f[:n])
-        guess = guess[:, :n] + shift.T * model.unit[:, None]
-        variance = variance[:, :n] + process.remains(k) * (model.unit**2)[:, None]
-    else:
-        guess, variance = guess[:, :n], variance[:, :n] + (model.unit**2)[:, None]
-    sigma = np.sqrt(variance) * model.scale[:, None]
-    return _explained(p, v, n, use, model, q, guess.astype(np.float32), sigma.astype(np.float32), stack.t)
+    """The guess for one cell, its sigma, and where each value comes from."""
+    hidden = stack.pixels(cell.hidden)
+    near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near if model.sparse is not None else 0, config.seed))
+    use = usable(stack.days, model.day, model.causal)
+    guess = predict(model, hidden, near, stack.t, use)
+    return _explained(hidden, guess, model.sigma(guess.clues, model.unit), use, model, stack.t)
 
 
-def _both(a: Pixels, b: Pixels) -> Pixels:
-    from unclouded.models.temporal import join
-
-    return join([a, b])
-
-
-def inducing(stack: Stack, cell: Cell, count: int, seed: int) -> Mask | None:
+def inducing(stack: Stack, cell: Cell, count: int, seed: int) -> Mask:
     """(H, W) up to `count` clear pixels around a cell, the nearer to its hidden pixels the likelier, drawn by hash."""
+    out = np.zeros(stack.shape, bool)
     if count == 0:
-        return None
+        return out
     seen = stack.clear[stack.t][cell.around] & stack.clear[:, *cell.around][np.arange(len(stack.days)) != stack.t].any(0)
     rows, cols = np.nonzero(seen)
     distance = ndimage.distance_transform_edt(~cell.hidden[cell.around])[rows, cols]
     u = hashed(rows + cell.around[0].start + stack.row, cols + cell.around[1].start + stack.col, seed)
     first = np.argsort(-np.log(u) * (2 + distance), kind="stable")[:count]
-    out = np.zeros(stack.shape, bool)
     out[rows[first] + cell.around[0].start, cols[first] + cell.around[1].start] = True
     return out
 
 
-def _explained(
-    p: Pixels, v: View, n: int, use: Mask, model: SceneModel, q: Floats, guess: Floats, sigma: Floats, t: int
-) -> Part:
+def _explained(p: Pixels, guess: Guess, sigma: Floats, use: Mask, model: SceneModel, t: int) -> Part:
     """Where each value comes from, from which day, and how many observations bear on it."""
-    day = p.days[t]
+    n, v, day = len(p), guess.view, p.days[t]
     back = np.where(v.near.has_before[0, :n], day - p.days[v.near.before[0, :n]], NO_AGE)
     ahead = np.where(v.near.has_after[0, :n], p.days[v.near.after[0, :n]] - day, NO_AGE)
     age = np.where(back <= ahead, -np.minimum(back, NO_AGE - 1), np.minimum(ahead, NO_AGE - 1))
     known = v.near.any[:n]
-    by_radar = model.radar_share(q[:, :n], v.raw[:, :n]) if model.radar_rows is not None else np.zeros_like(guess)
+    by_radar = model.radar_share(v.raw[:, :n]) if model.radar_rows is not None else np.zeros_like(sigma)
     source = np.where((np.abs(by_radar) > sigma).any(0), Source.DATES_SAR, Source.DATES)
     source = np.where(known, source, Source.PRIOR).astype(np.uint8)
     age = np.where(known, age, NO_AGE).astype(np.int16)
-    guess = np.where(known, guess, model.typical[:, None])
+    value = np.where(known, guess.value, model.typical[:, None])
     sigma = np.where(known, sigma, model.spread[:, None])
-    return Part(guess, sigma, source, age, p.clear[use][:, :n].sum(0).astype(np.int16))
+    return Part(value, sigma, source, age, p.clear[use].sum(0).astype(np.int16))

@@ -1,48 +1,50 @@
-"""A local Gaussian process on what the regression leaves: shared by all bands, near in space and alike in their year.
+"""What the regression leaves, as a Gaussian process over pixels that are alike in their dates and near on the ground.
 
-k(p, q) = a0 exp(-d / l) + exp(-f^2 / 2 lf m) (a1 + a2 exp(-d / 3 l)), d in pixels, f the distance in features, m its median
-square (Rasmussen and Williams 2006, eqs. 2.25, 2.26, 4.18). It carries a field's own departure under the cloud, and meets the
-clear pixels at the border without a seam.
+Likeness is distance in the features, each scaled by the prior strength of its weight: pixels are alike where the regression
+says it matters. Two levels, both shared by all bands:
+
+    Sparse  scene-wide, likeness only: subset of regressors (Quinonero-Candela and Rasmussen 2005, eq. 16) on up to 10 000
+            clear pixels of the target; one small solve per scene
+    Local   per cell, likeness and nearness on the ground, exact on a few hundred clear pixels around the hidden ones
+            (Rasmussen and Williams 2006, eqs. 2.25, 4.18): a field's own departure, and borders without a seam
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve
 
 from unclouded.models.temporal import Floats
 
+ALIKE = 0.5  # squared length of likeness, in units of the median squared distance
+NOISE = 1.5  # sparse level: noise over signal variance; large, for residuals of neighbours are not independent
+LENGTH = 12.0  # pixels
+SPACE, LIKE, BOTH = np.float32(0.2), np.float32(0.2), np.float32(0.8)  # local amplitudes: nearness, likeness, both
+LOCAL_NOISE = np.float32(0.5)
+
 
 @dataclass(frozen=True)
-class Kernel:
-    """Hyper-parameters. Amplitudes are relative to the variance of the residual."""
+class Sparse:
+    """Scene-wide process: kernel bumps at `centres` with weights. `unit` is the median squared distance of features."""
 
-    length: float  # pixels
-    likeness: float  # in units of the median squared feature distance
-    mix: tuple[float, float, float]  # a0 space, a1 likeness, a2 both
-    noise: float
-    unit: float  # the median squared feature distance
+    centres: Floats  # (M, D)
+    weights: Floats  # (M, B)
+    unit: float
 
-    @property
-    def variance(self) -> float:
-        """Variance before any clear pixel is seen."""
-        return sum(self.mix)
+    def __call__(self, f: Floats) -> tuple[Floats, Floats]:
+        """Features (N, D) -> means (N, B), and likeness to the most alike centre (N,), 1 = the same."""
+        k = alike(f, self.centres, self.unit)
+        return k @ self.weights, k.max(1)
 
-    def __call__(self, xy: Floats, f: Floats, xy2: Floats, f2: Floats) -> Floats:
-        """Covariances (N, M) of points at (N, 2), features (N, D), with points (M, 2), (M, D)."""
-        near = np.sqrt(np.maximum(_squares(xy, xy2), 0))
-        near *= np.float32(-1 / (3 * self.length))
-        np.exp(near, out=near)
-        alike = _squares(f, f2)
-        alike *= np.float32(-1 / (2 * self.likeness * self.unit))
-        np.exp(np.minimum(alike, 0, out=alike), out=alike)
-        a0, a1, a2 = (np.float32(a) for a in self.mix)
-        alike *= a1 + a2 * near
-        alike += a0 * (near * near * near)
-        return alike
+
+def alike(f: Floats, g: Floats, unit: float) -> Floats:
+    """Likeness (N, M) in (0, 1] of features (N, D) and (M, D)."""
+    d = _squares(f, g)
+    d *= np.float32(-0.5 / (ALIKE * unit))
+    np.minimum(d, 0, out=d)
+    return np.exp(d, out=d)
 
 
 def _squares(a: Floats, b: Floats) -> Floats:
@@ -52,63 +54,38 @@ def _squares(a: Floats, b: Floats) -> Floats:
     return d
 
 
-GRID: tuple[tuple[float, float, tuple[float, float, float], float], ...] = tuple(
-    product((4.0, 12.0), (0.05, 0.15, 0.5), ((0.1, 0.1, 0.5), (0.3, 0.3, 0.1), (0.05, 0.4, 0.2)), (0.3, 1.0))
-)
+def sparse(f: Floats, y: Floats, centres: Floats) -> Sparse:
+    """Fit residuals y (N, B), scaled to variance 1, at features f (N, D)."""
+    unit = median_square(f)
+    k = alike(f, centres, unit).astype(np.float64)
+    system = k.T @ k + NOISE * alike(centres, centres, unit)
+    system[np.diag_indices(len(system))] += 1e-6 * np.trace(system) / len(system)
+    weights = cho_solve(cho_factor(system, lower=True, check_finite=False), k.T @ y, check_finite=False)
+    return Sparse(centres, weights.astype(np.float32), unit)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A process given its clear points: predicts means and the share of variance that remains."""
-
-    kernel: Kernel
-    xy: Floats
-    f: Floats
-    lower: Floats  # (M, M) Cholesky factor
-    alpha: Floats  # (M, B)
-
-    def mean(self, xy: Floats, f: Floats) -> tuple[Floats, Floats]:
-        """Means (N, B) at new points, and the covariances (N, M) for `remains`."""
-        k = self.kernel(xy, f, self.xy, self.f)
-        return k @ self.alpha, k
-
-    def remains(self, k: Floats) -> Floats:
-        """(N,) variance left, in units of the residual's variance, from the covariances of `mean`."""
-        v = solve_triangular(self.lower, k.T, lower=True, check_finite=False)
-        return np.maximum(np.float32(self.kernel.variance) - (v * v).sum(0), np.float32(0))
+def local(f: Floats, xy: Floats, y: Floats, f_new: Floats, xy_new: Floats, unit: float) -> tuple[Floats, Floats]:
+    """Residuals y (M, B) at clear pixels (features f, rows and columns xy) -> means (N, B) at others, and nearness (N,)."""
+    k = _local(f, xy, f, xy, unit)
+    k[np.diag_indices(len(k))] += LOCAL_NOISE
+    scale = np.maximum(np.sqrt((y * y).mean()), np.float32(1e-6))
+    solved = cho_solve(cho_factor(k, lower=True, check_finite=False), np.clip(y / scale, -4, 4), check_finite=False)
+    cross = _local(f_new, xy_new, f, xy, unit)
+    return np.asarray(scale * (cross @ solved), np.float32), cross.max(1) / (SPACE + LIKE + BOTH)
 
 
-def fitted(kernel: Kernel, xy: Floats, f: Floats, y: Floats) -> Fitted:
-    """Condition on residuals y (M, B), already scaled to variance 1."""
-    k = kernel(xy, f, xy, f)
-    k[np.diag_indices(len(k))] += np.float32(kernel.noise)
-    lower = np.tril(np.linalg.cholesky(k))
-    return Fitted(kernel, xy, f, lower, cho_solve((lower, True), y, check_finite=False).astype(np.float32))
+def _local(f: Floats, xy: Floats, g: Floats, uv: Floats, unit: float) -> Floats:
+    near = np.sqrt(np.maximum(_squares(xy, uv), 0))
+    near *= np.float32(-1 / LENGTH)
+    np.exp(near, out=near)
+    k = alike(f, g, unit)
+    k *= LIKE + BOTH * near
+    k += SPACE * near * near * near
+    return k
 
 
 def median_square(f: Floats) -> float:
-    """The median squared distance between points (N, D), of at most 500 of them."""
+    """The median squared distance between points (N, D), of about 500 of them."""
     some = f[:: max(1, len(f) // 500)]
     d = _squares(some, some)
-    return max(float(np.median(d[np.triu_indices(len(d), 1)])), 1e-6)
-
-
-def chosen(xy: Floats, f: Floats, y: Floats, folds: np.ndarray, unit: float) -> tuple[Kernel, float]:
-    """The kernel of the grid with the least error on left-out spatial blocks, and that error over the variance of y."""
-    best, least = None, np.inf
-    for length, likeness, mix, noise in GRID:
-        kernel = Kernel(length, likeness, mix, noise, unit)
-        k = kernel(xy, f, xy, f)
-        error = 0.0
-        for fold in range(int(folds.max()) + 1):
-            out = folds == fold
-            if not out.any() or out.all():
-                continue
-            inner = k[np.ix_(~out, ~out)]
-            inner[np.diag_indices(len(inner))] += np.float32(noise)
-            guess = k[np.ix_(out, ~out)] @ cho_solve(cho_factor(inner, lower=True, check_finite=False), y[~out])
-            error += float(((guess - y[out]) ** 2).sum())
-        if error < least:
-            best, least = kernel, error
-    assert best is not None
-    return best, least / max(float((y**2).sum()), 1e-9)
+    return max(float(np.median(d[np.triu_indices(len(d), 1)])), 1e-6) if len(some) > 1 else 1.0

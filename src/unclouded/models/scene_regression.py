@@ -104,7 +104,8 @@ def prior(weights: list[Doubles], noises: list[Doubles], trust: Doubles) -> Prio
     """From the weights (p, B) and residual variances (B,) of each rehearsal, and how much each counts."""
     share = trust / trust.sum()
     each: Doubles = np.einsum("s,spb->pb", share, np.square(weights))
-    square: Doubles = 0.7 * each + 0.3 * each.mean(1, keepdims=True)
+    shared: Doubles = np.mean(each, axis=1, keepdims=True)
+    square = 0.7 * each + 0.3 * shared
     square[0] *= 1.5
     return Prior(np.maximum(square, 1e-12), np.maximum(np.einsum("s,sb->b", share, np.array(noises)), 1e-8))
 
