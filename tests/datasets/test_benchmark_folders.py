@@ -14,7 +14,7 @@ from PIL import Image
 from unclouded.bands import L1C
 from unclouded.datasets import index as indexing
 from unclouded.datasets.augment import Augment
-from unclouded.datasets.draws import draw, order
+from unclouded.datasets.draws import Unpaired, draw, order
 from unclouded.datasets.index import Measure, open_index
 from unclouded.datasets.offline import SimulatedSeries, SimulatedTriplets, write_image, write_sen12mscr, write_sen12mscrts
 from unclouded.datasets.sen12 import SEN12, Stretch
@@ -373,6 +373,20 @@ def test_any_number_of_workers_draws_the_same_and_a_resumed_run_the_rest() -> No
     assert ids(draw(source, seed=4, epoch=2, start=9)) == alone[9:]
     assert ids(draw(source, seed=4, epoch=3)) != alone != ids(draw(source, seed=5, epoch=2))
     assert order(23, seed=4, epoch=2).tolist() == [int(i) for _, i in alone]
+
+
+def test_unpaired_targets_come_from_elsewhere_each_once() -> None:
+    source = SimulatedTriplets(count=7, size=6, bands=("B02",))
+    unpaired = Unpaired(source, seed=2)
+    paired = [source[i] for i in range(7)]
+    came_from = []
+    for i in range(7):
+        drawn = unpaired[i]
+        assert np.array_equal(drawn.s2, paired[i].s2) and np.array_equal(drawn.s1, paired[i].s1)
+        came_from.append(next(k for k in range(7) if np.array_equal(paired[k].target, drawn.target)))
+    assert sorted(came_from) == list(range(7)) and all(k != i for i, k in enumerate(came_from))
+    again = [Unpaired(source, seed=2, epoch=1)[i].target for i in range(7)]
+    assert not all(np.array_equal(a, paired[k].target) for a, k in zip(again, came_from, strict=True))
 
 
 def test_changes_are_seeded_by_step_not_by_worker() -> None:

@@ -7,6 +7,7 @@ samples that remained. A broken sample is skipped and counted; beyond one in a t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -67,3 +68,27 @@ def draw(
                 raise
             continue
         yield step, sample if change is None else change(sample, key(seed, epoch, step))
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Cloudy images and targets of different places, as cycle-consistent training draws them (Ebel et al. 2020, section III-B).
+
+    Sample i has the cloudy image, its radar and its clouds from i, the target from another one, by `seed` and `epoch`.
+    """
+
+    source: SampleSource
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample i with another's target. Raises RecordError where that one has none."""
+        ring = order(len(self), seed=self.seed, epoch=self.epoch)
+        place = int(np.flatnonzero(ring == i)[0])
+        mine, other = self.source[i], self.source[int(ring[(place + 1) % len(ring)])]
+        if other.target is None:
+            raise RecordError(f"'{other.place.id}' has no target to draw.")
+        return replace(mine, target=other.target, target_valid=other.target_valid, target_date=other.target_date)

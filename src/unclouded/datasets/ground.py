@@ -147,15 +147,15 @@ class Ground:
         u, v = _turned(self._r - sites.row, self._c - sites.col, _block_angle(salt + 6, sites.id))
         street = np.minimum(_to_edge(u / 11, np.float32(11)), _to_edge(v / 7.5, np.float32(7.5)))
         self._street: Field = np.where(self._built, np.clip(1.0 - street, 0, 0.75), 0).astype(np.float32)
-        works = smooth(salt + 7, self.rows, self.cols, 30) > 1.1  # industry: few large flat roofs
+        works = smooth(salt + 7, self.rows, self.cols, 30) > 1.3  # industry: few large flat roofs
         plot_u = np.floor(np.where(works, u / 9, u / 1.9)).astype(np.int32)
         plot_v = np.floor(np.where(works, v / 6, v / 1.7)).astype(np.int32)
         has, kind = uniform(salt + 8, sites.id, plot_u, plot_v), uniform(salt + 9, sites.id, plot_u, plot_v)
         density = np.clip(0.75 - 0.5 * reach / np.maximum(radius, 1), 0.25, 0.75)
-        roof = np.where(works, np.where(has < 0.6, 0.95, 0.0), np.where(has < density, 0.35 + 0.5 * kind, 0.0))
+        roof = np.where(works, np.where(has < 0.5, 0.5 + 0.9 * has, 0.0), np.where(has < density, 0.35 + 0.5 * kind, 0.0))
         self._roof: Field = np.where(self._built, roof, 0).astype(np.float32)
         self._roof_kind: NDArray[np.int64] = np.where(
-            works, np.where(kind < 0.55, NAMES["metal"], NAMES["slate"]),
+            works, np.where(kind < 0.45, NAMES["metal"], NAMES["slate"]),
             np.where(kind < 0.60, NAMES["tiles"], np.where(kind < 0.985, NAMES["slate"], NAMES["metal"])),
         )  # fmt: skip
         self.corner: Field = np.where(self._built, (has * kind < 0.035) * np.float32(8.0), 0).astype(np.float32)
