@@ -92,21 +92,35 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
     if len(classes) < FEWEST:
         return found
     layers = {part: band(sample, name) for part, name in names.items() if name is not None}
-    if "nir" in layers:
+    if not layers.keys() & {"blue", "red"}:
+        return found
+    trusts = trusted is not None and bool(trusted.any()) and "nir" in layers
+    if trusts:
         layers["light"] = layers["nir"]  # compared with the brighter side in time, where shadow takes the darker one
     days = sample.s2_dates.astype(np.int64)
     asked = (classes == Cover.CLEAR) & sample.s2_valid
     ground = grounds(layers, asked, days)
-    cloud, dark = suspects(layers, ground, STRONG)
-    ground = grounds(layers, asked & ~cloud & ~dark, days)  # what the first round found no longer spoils the second
-    if trusted is not None and trusted.any() and "light" in layers:
+    _mend(ground, layers, asked, days)
+    if trusts and trusted is not None:
         asked = asked & ~(trusted[:, None, None] & lit(layers, ground, asked, pixel))
+    strong, weak = suspects(layers, ground, STRONG), suspects(layers, ground, WEAK)
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
-        core = opened(suspects(layers, ground, STRONG)[n] & asked, _narrow(pixel), pixel)
-        fringe = suspects(layers, ground, WEAK)[n] & asked & grow(core, FRINGE_METRES, pixel)
+        core = opened(strong[n] & asked, _narrow(pixel), pixel)
+        fringe = weak[n] & asked & grow(core, FRINGE_METRES, pixel)
         whole = grow(core | opened(fringe, _narrow(pixel), pixel), GROW_METRES, pixel)
         found[whole & asked] = code
     return found
+
+
+def _mend(ground: dict[str, Image], layers: dict[str, Image], asked: Mask, days: NDArray[np.int64]) -> None:
+    """Look again, without what the first look finds, where it finds anything: a missed cloud spoils what is beside it."""
+    cloud, dark = suspects(layers, ground, STRONG)
+    spoilt = asked & (cloud | dark)
+    where = spoilt.any(axis=0)
+    if where.any():
+        again = grounds({part: layer[:, where] for part, layer in layers.items()}, (asked & ~spoilt)[:, where], days)
+        for part, layer in again.items():
+            ground[part][:, where] = layer
 
 
 def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits) -> tuple[Mask, Mask]:
@@ -136,7 +150,7 @@ def lit(layers: dict[str, Image], ground: dict[str, Image], asked: Mask, pixel: 
 
 
 def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
-    """What the ground may look like in each layer (T, H, W): the more cloud-like (visible) or shadow-like (infrared) of what
+    """What the ground may look like in each layer (T, ...): the more cloud-like (visible) or shadow-like (infrared) of what
     was seen before and after, so that only what differs from both stands out. NaN with fewer than `SUPPORT` observations.
     """
     signs = [1 if part in ("blue", "red", "light") else -1 for part in layers]  # infrared is turned over: dark stands out there
@@ -144,25 +158,25 @@ def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> di
     before, earlier = _beside(stack, seen, days)
     after, later = _beside(stack[::-1], seen[::-1], -days[::-1])
     ground = np.fmax(before, after[::-1])
-    ground[np.broadcast_to((earlier + later[::-1] < SUPPORT)[:, None], ground.shape)] = np.nan
-    return {part: sign * ground[:, k] for k, (part, sign) in enumerate(zip(layers, signs, strict=True))}
+    few = earlier + later[::-1] < SUPPORT
+    return {part: np.where(few, np.nan, sign * ground[:, k]) for k, (part, sign) in enumerate(zip(layers, signs, strict=True))}
 
 
 def _beside(stack: Image, seen: Mask, days: NDArray[np.int64]) -> tuple[Image, NDArray[np.int8]]:
-    """For every date of (T, R, H, W) the middle of the three nearest earlier values seen, and how many there are (T, H, W).
+    """For every date of (T, R, ...) the middle of the three nearest earlier values seen, and how many there are (T, ...).
 
     Of two values the lower is taken, the one that no missed cloud has spoiled; without any, NaN.
     """
-    middle = np.full(stack.shape, np.nan, np.float32)
-    count = np.zeros(seen.shape, np.int8)
-    a, b, c = (np.zeros(stack.shape[1:], np.float32) for _ in range(3))  # newest first
+    middle, count = np.full(stack.shape, np.nan, np.float32), np.zeros(seen.shape, np.int8)
+    nearest = np.zeros((3, *stack.shape[1:]), np.float32)  # newest first
     when = np.full((3, *seen.shape[1:]), np.iinfo(np.int32).min // 2, np.int32)
     for t in range(1, len(days)):
-        new = seen[t - 1]
-        a, b, c = np.where(new, stack[t - 1], a), np.where(new, a, b), np.where(new, b, c)
-        when = np.where(new, np.stack([np.full_like(when[0], days[t - 1]), when[0], when[1]]), when)
-        count[t] = (when >= days[t] - DAYS).sum(axis=0)
-        lower, upper = np.minimum(a, b), np.maximum(a, b)
-        of_three = np.maximum(lower, np.minimum(upper, c))
-        middle[t] = np.select([count[t] > 2, count[t] > 1, count[t] > 0], [of_three, lower, a], np.nan)
+        for slots, newest in ((nearest, stack[t - 1]), (when, np.int32(days[t - 1]))):
+            for older, newer in ((slots[2], slots[1]), (slots[1], slots[0]), (slots[0], newest)):
+                np.copyto(older, newer, where=seen[t - 1])
+        count[t] = (when >= days[t] - DAYS).sum(axis=0, dtype=np.int8)
+        lower, upper = np.minimum(nearest[0], nearest[1]), np.maximum(nearest[0], nearest[1])
+        middle[t] = np.maximum(lower, np.minimum(upper, nearest[2]))
+        for number, value in ((2, lower), (1, nearest[0]), (0, np.float32(np.nan))):
+            np.copyto(middle[t], value, where=count[t] == number)
     return middle, count

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BANDS = ("B01", "B02", "B03", "B04", "B08", "B10", "B11")
 HALO = 4 + 3 + 2  # closing 5x5 (dilation and erosion), box 7x7, shadow median 5x5
 SURVEY_BLOCK = 1024  # fixed, so that sums over a scene are always taken in the same order
+CLASSES = np.array([Cover.SHADOW, Cover.CLEAR, Cover.THICK], np.uint8)  # of the signed mask -1, 0, 1
 CLOUD_FROM = 0.2  # T_CL, Meraner 2020 section 3.3
 _CSI, _WBI = 3 / 4, 5 / 6  # T_CSI and T_WBI, Meraner 2020 section 3.3
 
@@ -145,7 +146,7 @@ def threshold(sample: Sample, preset: str = "meraner2020", statistics: Sequence[
         one = cloud_score(image, preset, valid)
         dark = shadow(image, None if statistics is None else statistics[t], valid)
         signed = cloud_shadow(one >= CLOUD_FROM, dark)
-        classes[t] = np.choose(signed + 1, (Cover.SHADOW, Cover.CLEAR, Cover.THICK))
+        classes[t] = CLASSES[signed + 1]
         score[t] = np.where(valid, one, 0)
     return Detection(classes=with_nodata(classes, sample.s2_valid), probability=score)
 
