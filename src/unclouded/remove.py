@@ -11,6 +11,7 @@ publish      check, rename: the product is whole or not there           products
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -134,7 +135,7 @@ def restore(
     from unclouded.products.product import ProductWriter
 
     model.needs.check(scene)
-    job = {**options, "inputs": scene.decisions.get("files", [])}
+    job = {**options, "inputs": fingerprints(scene.decisions.get("files", []))}
     writer = ProductWriter(out, scene, date, job=job, resume=resume, overwrite=overwrite, block=block, resolution=resolution)
     with writer, threadpool_limits(1, "blas"):  #               one thread: the same bits anywhere, and small matrices
         remover = model.adapt(scene, date)  #                   solvers learn the place
@@ -210,6 +211,16 @@ def hide(scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime
     size = len(scene.dates) * scene.shape[0] * scene.shape[1]
     out = Path(scratch) / "masks.u8" if size > MASKS_IN_MEMORY else None
     return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out)
+
+
+def fingerprints(files: Sequence[str]) -> list[list[Any]]:
+    """Per input file its name below their common folder, bytes and time of change: other inputs make another job."""
+    real = [
+        Path(str(file).removeprefix("/vsizip/").split(".zip/")[0] + (".zip" if ".zip/" in str(file) else "")) for file in files
+    ]
+    root = Path(os.path.commonpath([path.resolve().parent for path in real])) if real else Path()
+    known = {path.resolve().relative_to(root).as_posix(): path.stat() for path in real if path.exists()}
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in sorted(known.items())]
 
 
 def _names_detector(mask: str | PathLike[str]) -> bool:
