@@ -12,6 +12,7 @@ publish      check, rename: the product is whole or not there           products
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
