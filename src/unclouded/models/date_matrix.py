@@ -16,12 +16,12 @@ def by_dates(cube: Cube, known: Bools, solve: Solve) -> tuple[Floats, Bools]:
 
     Returns all dates (T, C, H, W), NaN where no date knows the pixel, and which dates took part (T,).
     """
-    t, c, h, w = cube.x.shape
-    part = known.any((1, 2))
-    series = np.full(cube.x.shape, np.nan, np.float32)
+    c, h, w = cube.x.shape[1:]
+    part: Bools = np.asarray(known.any((1, 2)))
+    series: Floats = np.full(cube.x.shape, np.nan, np.float32)
     if not part.any():
         return series, part
-    pixels = known.any(0)
+    pixels: Bools = np.asarray(known.any(0))
     x = np.ascontiguousarray(np.moveaxis(cube.x[part][:, :, pixels], 0, -1)).reshape(-1, int(part.sum()))
     k = np.broadcast_to(np.moveaxis(known[part][:, pixels], 0, -1), (c, int(pixels.sum()), int(part.sum())))
     found = solve(np.where(k.reshape(x.shape), x, np.float32(0)), np.ascontiguousarray(k).reshape(x.shape))

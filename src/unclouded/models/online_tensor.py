@@ -1,10 +1,10 @@
 """Online stochastic tensor decomposition: image after image, each unfolded in every direction (Sobral et al. 2015).
 
 A. Sobral, S. Javed, S. K. Jung, T. Bouwmans, E. Zahzah: Online stochastic tensor decomposition for background subtraction in
-multispectral video sequences (ICCV Workshops 2015), a baseline of Ebel et al. 2022, Table VI. An image (rows, columns, bands) is
-unfolded along each of its modes into a matrix of columns z, and every mode keeps a basis L that is updated online by
+multispectral video sequences (ICCV Workshops 2015), a baseline of Ebel et al. 2022, Table VI. An image (rows, columns, bands)
+is unfolded along each of its modes into a matrix of columns z, and every mode keeps a basis L that is updated online by
 
-    r, e = argmin 1/2 |z - L r - e|^2 + lambda1/2 |r|^2 + lambda2 |e|_1,      L = argmin sum 1/2 |z - L r - e|^2 + lambda1/2 |L|^2
+    r, e = argmin 1/2 |z - L r - e|^2 + lambda1/2 |r|^2 + lambda2 |e|_1,    L = argmin sum 1/2 |z - L r - e|^2 + lambda1/2 |L|^2
 
 (J. Feng, H. Xu, S. Yan: Online robust PCA via stochastic optimization, NIPS 2013). The low-rank image is the mean over modes.
 The mode `dates`, ours, takes the whole image as one column, so that a basis image is ground seen on several dates.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class OnlineTensor(SceneSolver):
     def solve(self, cube: Cube) -> tuple[Floats, Bools]:
         """The mean of the modes' low-rank images of every date; NaN where nothing was ever known."""
         known = cube.clear if self.config.mask else cube.valid
-        part = known.any((1, 2))
+        part: Bools = np.asarray(known.any((1, 2)))
         series = np.full(cube.x.shape, np.nan, np.float32)
         if part.any():
             images = np.where(known[part][:, None], cube.x[part], np.float32(0))
@@ -83,12 +84,12 @@ def decompose(images: Array, known: Bools, config: Config) -> Array:
 
 
 def _mode(images: Array, known: Bools, mode: Mode, config: Config) -> Array:
-    basis = _basis(_unfold(images[0], mode).shape[0], config)
+    columns = [(_unfold(image, mode), _unfold(seen, mode)) for image, seen in zip(images, known, strict=True)]
+    basis = _basis(len(columns[0][0]), config)
     for _ in range(config.passes):
-        for image, seen in zip(images, known, strict=True):
-            basis.learn(_unfold(image, mode), _unfold(seen, mode))
-    low = [basis.project(_unfold(image, mode), _unfold(seen, mode))[0] for image, seen in zip(images, known, strict=True)]
-    return np.stack([_fold(basis.vectors @ r, images.shape[1:], mode) for r in low]).astype(np.float32)
+        for z, seen in columns:
+            basis.learn(z, seen)
+    return np.stack([_fold(basis.vectors @ basis.project(z, seen)[0], images.shape[1:], mode) for z, seen in columns])
 
 
 def _basis(length: int, config: Config) -> Basis:
@@ -96,7 +97,7 @@ def _basis(length: int, config: Config) -> Basis:
     return Basis(vectors, config.ridge, config.sparse)
 
 
-def _unfold(image: NDArray[np.generic], mode: Mode) -> NDArray[np.generic]:
+def _unfold(image: NDArray[Any], mode: Mode) -> NDArray[Any]:
     if mode == "dates":
         return image.reshape(-1, 1)
     return np.moveaxis(image, MODES[mode], 0).reshape(image.shape[MODES[mode]], -1)

@@ -1,0 +1,318 @@
+"""Internal learning: a network fitted to the very series that it restores (Ebel et al. 2022, sections III-B and IV-D).
+
+P. Ebel, Y. Xu, M. Schmitt, X. X. Zhu: SEN12MS-CR-TS (IEEE TGRS 2022), Fig. 8, Algorithm 1 and equations 4-6; after D. Ulyanov
+et al.: Deep image prior (CVPR 2018) and H. Zhang et al.: An internal learning approach to video inpainting (ICCV 2019). A 3-D
+U-Net is driven by radar, or by Gaussian noise, and learns to give the clear pixels of all dates; it learns the regular before
+the irregular, so what it gives for the hidden pixels follows the rest. No weights, no other images.
+
+    L = |S2 (1 - m) - S2' (1 - m)|^2 + 0.01 |F(S2) (1 - m) - F(S2') (1 - m)|^2
+
+The paper's F is a VGG16 for 13 bands whose weights are not published. Without weights the second term is off
+(`perceptual="off"`); `perceptual="random"` takes features of a fixed random encoder, and a file name one of your own.
+
+Ours: some clear blocks are held out to tell when to stop; a date's result is the running mean of the network's outputs that
+told the held-out blocks best; windows of dates overlap, and their results are averaged.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unclouded.errors import UsageError
+from unclouded.models.needs import Needs
+from unclouded.models.scaling import BOTH_25, scale_radar
+from unclouded.models.scene_solver import Bools, Choose, Cube, Floats, SceneSolver
+from unclouded.models.single_date import FILL_DB, has_bfloat16
+from unclouded.models.start import framework_default
+from unclouded.models.vgg import Encoder, encoder
+
+Progress = Callable[[int, int, float], None]  # (iterations done, at most, RMSE of the held-out pixels)
+
+SKIP = 4  # features that pass from encoder to decoder at every level
+BLOCK = 8  # pixels: the side of the blocks that are held out
+CHECK = 10  # iterations between two looks at the output
+KEEP = 0.8  # of the running mean, at every look
+DEEPEST = 4  # pixels: the least side of the deepest features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Published: windows of 5 dates, 20 passes of 100 iterations, Adam 0.01, weights 1 and 0.01.
+
+    - `drive`: radar (`s1`), noise, or radar where there is some (`auto`); `jitter`: noise added to the input at each iteration.
+    - `dates`: how many take part; `window`, `shared`: dates fitted together, and how many of them two windows share.
+    - `widths`: features per level of the U-Net, the image halved between levels.
+    - `held_out`: share of the clear blocks kept for stopping; `patience`: passes without a better one before it stops.
+    - `arithmetic`: bfloat16 where the processor computes with it, or always float32.
+    """
+
+    drive: Literal["auto", "s1", "noise"] = "auto"
+    dates: int = 5
+    choose: Choose = "nearest"
+    window: int = 5
+    shared: int = 2
+    passes: int = 20
+    iterations: int = 100
+    rate: float = 0.01
+    widths: tuple[int, ...] = (16, 32, 64, 128, 128)
+    noise_channels: int = 8
+    jitter: float = 0.03
+    perceptual: str = "off"
+    perceptual_weight: float = 0.01
+    held_out: float = 0.1
+    patience: int = 4
+    arithmetic: Literal["auto", "float32"] = "auto"
+    cell: int = 256
+    overlap: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shared < self.window or not 0 <= self.held_out < 1 or self.passes < 1 or self.iterations < 1:
+            raise UsageError(
+                "These settings of internal learning do not go together.",
+                why="0 <= shared < window, 0 <= held_out < 1, and at least one pass of one iteration are needed.",
+            )
+
+    @staticmethod
+    def tiny() -> Config:
+        """For tests."""
+        return Config(passes=2, iterations=10, widths=(8, 8), cell=24, overlap=8)
+
+
+class InternalLearning(SceneSolver):
+    """The remover. `progress` is told after every look at the output."""
+
+    def __init__(self, config: Config | None = None, *, progress: Progress | None = None) -> None:
+        self.config = c = Config() if config is None else config
+        sar: Literal["required", "optional", "unused"] = "optional"
+        if c.drive != "auto":
+            sar = "required" if c.drive == "s1" else "unused"
+        self.needs = Needs(dates=(2, None), sar=sar)
+        self.cell, self.overlap, self.dates, self.choose = c.cell, c.overlap, c.dates, c.choose
+        self.radar = c.drive != "noise"
+        self.progress = progress
+
+    def _copy(self) -> InternalLearning:
+        return copy.copy(self)
+
+    def solve(self, cube: Cube) -> tuple[Floats, Bools]:
+        """All dates as the fitted network gives them; NaN where the cube has no clear pixel at all."""
+        everything = np.ones(len(cube.days), bool)
+        if not cube.clear.any():
+            return np.full_like(cube.x, np.nan), everything
+        return Fit(cube, self.config, self.progress).run(), everything
+
+
+class Network(nn.Module):
+    """(1, c_in, T, H, W) -> (1, c_out, T, H, W) in [0, 1]: a U-Net of 3-D convolutions; dates are never halved, images are."""
+
+    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.first = nn.Sequential(*_twice(c_in, widths[0], 1))
+        self.down = nn.ModuleList(nn.Sequential(*_twice(a, b, 2)) for a, b in pairs)
+        self.skip = nn.ModuleList(nn.Conv3d(a, SKIP, 1) for a, _ in reversed(pairs))
+        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(nn.Sequential(*_twice(a + SKIP, a, 1)) for a, _ in reversed(pairs))
+        self.last = nn.Conv3d(widths[0], c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        levels = [self.first(x)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        y = levels.pop()
+        for skip, narrow, up in zip(self.skip, self.narrow, self.up, strict=True):
+            finer = levels.pop()
+            y = functional.interpolate(narrow(y), size=finer.shape[2:], mode="nearest")
+            y = up(torch.cat([skip(finer), y], 1))
+        return torch.sigmoid(self.last(y))
+
+
+def _twice(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+    """Two convolutions over dates and image, each normalised over the window."""
+    layers: list[nn.Module] = []
+    for c, step in ((c_in, stride), (c_out, 1)):
+        norm = nn.InstanceNorm3d(c_out, affine=True)
+        layers += [nn.Conv3d(c, c_out, 3, (1, step, step), 1), norm, nn.LeakyReLU(0.2, inplace=True)]
+    return layers
+
+
+@dataclass
+class Best:
+    """What one window of dates gave so far: the running mean of outputs, and the one that told the held-out pixels best."""
+
+    mean: Tensor | None = None
+    output: Tensor | None = None
+    error: float = float("inf")
+
+    def look(self, output: Tensor, truth: Tensor, held: Tensor) -> float:
+        """Take in an output (1, C, T, H, W). Returns the RMSE of the running mean over `held` (0 without any)."""
+        self.mean = output.clone() if self.mean is None else self.mean.lerp_(output, 1 - KEEP)
+        count = int(held.sum()) * truth.shape[1]
+        error = float(((self.mean - truth) * held).square().sum().div(count).sqrt()) if count else 0.0
+        if error <= self.error:
+            self.error, self.output = error, self.mean.clone()
+        return error
+
+
+@dataclass
+class Fit:
+    """One cube being fitted: Algorithm 1, one network for all its windows of dates."""
+
+    cube: Cube
+    config: Config
+    progress: Progress | None = None
+    draw: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        c, cube = self.config, self.cube
+        self.draw = torch.Generator().manual_seed(c.seed)
+        self.truth = torch.from_numpy(cube.x).clamp(0, 1).movedim(0, 1)[None]  # (1, C, T, H, W)
+        clear = torch.from_numpy(cube.clear)
+        held = held_out(cube.clear, c.held_out, c.seed)
+        self.held = torch.from_numpy(held)[None, None]
+        self.learn = (clear & ~self.held[0, 0])[None, None]
+        self.drive = self._drive()
+        widths = widths_for(c.widths, cube.x.shape[-2:])
+        self.network = _network(self.drive.shape[1], self.truth.shape[1], widths, c.seed)
+        self.features = encoder(c.perceptual, self.truth.shape[1], c.seed)
+        self.half = c.arithmetic == "auto" and has_bfloat16(self.truth.device)
+        self.adam = torch.optim.Adam(self.network.parameters(), c.rate)
+
+    def _drive(self) -> Tensor:
+        c, cube = self.config, self.cube
+        if c.drive != "noise" and cube.s1 is not None and cube.s1_valid is not None:
+            s1 = torch.from_numpy(np.where(cube.s1_valid[:, None], cube.s1, np.float32(FILL_DB)))
+            return scale_radar(s1, BOTH_25, 0, 1).movedim(0, 1)[None]
+        t, _, h, w = cube.x.shape
+        return torch.randn(1, c.noise_channels, t, h, w, generator=self.draw)
+
+    def run(self) -> Floats:
+        """Passes over the windows until the held-out pixels get no better; all dates (T, C, H, W)."""
+        c = self.config
+        windows = time_windows(len(self.cube.days), c.window, c.shared)
+        found = [Best() for _ in windows]
+        total = c.passes * c.iterations * len(windows)
+        best, since, done = float("inf"), 0, 0
+        with _gradients():
+            for _ in range(c.passes):
+                for window, one in zip(windows, found, strict=True):
+                    done = self._one_pass(window, one, done, total)
+                error = sum(one.error for one in found)
+                since = 0 if error < best else since + 1
+                best = min(best, error)
+                if since >= c.patience and bool(self.held.any()):
+                    break
+        return self._together(windows, found)
+
+    def _one_pass(self, window: slice, one: Best, done: int, total: int) -> int:
+        c = self.config
+        truth, learn, held = self.truth[:, :, window], self.learn[:, :, window], self.held[:, :, window]
+        for step in range(c.iterations):
+            output = self.step(window, truth, learn)
+            if step % CHECK == CHECK - 1 or step == c.iterations - 1:
+                error = one.look(output, truth, held)
+                if self.progress is not None:
+                    self.progress(done + step + 1, total, error)
+        return done + c.iterations
+
+    def step(self, window: slice, truth: Tensor, learn: Tensor) -> Tensor:
+        """One iteration of Algorithm 1 on a window of dates. Returns the output before it learned, (1, C, T, H, W)."""
+        c = self.config
+        drive = self.drive[:, :, window]
+        if c.jitter:
+            drive = drive + c.jitter * torch.randn(drive.shape, generator=self.draw)
+        with torch.autocast(truth.device.type, torch.bfloat16, enabled=self.half):
+            output = self.network(drive)
+        output = output.float()
+        loss = masked_square(output, truth, learn)
+        if self.features is not None:
+            loss = loss + c.perceptual_weight * perceptual(self.features, output, truth, learn)
+        self.adam.zero_grad()
+        torch.autograd.backward(loss)
+        self.adam.step()
+        result: Tensor = output.detach()
+        return result
+
+    def _together(self, windows: list[slice], found: list[Best]) -> Floats:
+        total = torch.zeros_like(self.truth)
+        count = torch.zeros(1, 1, self.truth.shape[2], 1, 1)
+        for window, one in zip(windows, found, strict=True):
+            assert one.output is not None
+            total[:, :, window] += one.output
+            count[:, :, window] += 1
+        series: Floats = (total / count)[0].movedim(0, 1).contiguous().numpy()
+        return series
+
+
+def _network(c_in: int, c_out: int, widths: tuple[int, ...], seed: int) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        network = Network(c_in, c_out, widths)
+    framework_default(network, seed)
+    return network
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """On, whatever the caller has set."""
+    with torch.enable_grad():
+        yield
+
+
+def widths_for(widths: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The levels that an image of `shape` (H, W) is large enough for."""
+    levels = 1
+    while levels < len(widths) and min(shape) / 2**levels >= DEEPEST:
+        levels += 1
+    return widths[:levels]
+
+
+def time_windows(dates: int, window: int, shared: int) -> list[slice]:
+    """Windows of adjacent dates that share some; the last one ends with the series."""
+    if dates <= window:
+        return [slice(0, dates)]
+    firsts = sorted({*range(0, dates - window, window - shared), dates - window})
+    return [slice(first, first + window) for first in firsts]
+
+
+def held_out(clear: Bools, share: float, seed: int) -> Bools:
+    """(T, H, W) a seeded share of the square blocks, of those that are wholly clear."""
+    t, h, w = clear.shape
+    rows, cols = -(-h // BLOCK), -(-w // BLOCK)
+    full = np.zeros((t, rows * BLOCK, cols * BLOCK), bool)
+    full[:, :h, :w] = clear
+    whole = full.reshape(t, rows, BLOCK, cols, BLOCK).all((2, 4))
+    drawn = whole & (np.random.default_rng(seed).random(whole.shape) < share)
+    return drawn.repeat(BLOCK, 1).repeat(BLOCK, 2)[:, :h, :w]
+
+
+def masked_square(output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
+    """Equation 5: mean square over the clear pixels. (1, C, T, H, W) and (1, 1, T, H, W)."""
+    return ((output - truth) * clear).square().sum() / (clear.sum() * truth.shape[1]).clamp(min=1)
+
+
+def perceptual(features: Encoder, output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
+    """Equation 6: mean square over features whose whole surroundings are clear, added up over the levels."""
+    found, wanted = features(_dates_first(output)), features(_dates_first(truth))
+    hidden = (~_dates_first(clear)).float()
+    total = output.new_zeros(())
+    for a, b in zip(found, wanted, strict=True):
+        side = round(hidden.shape[-1] / a.shape[-1])
+        seen = 1 - functional.max_pool2d(hidden, side) if side > 1 else 1 - hidden
+        total = total + ((a - b) * seen).square().sum() / (seen.sum() * a.shape[1]).clamp(min=1)
+    return total
+
+
+def _dates_first(x: Tensor) -> Tensor:
+    return x[0].movedim(1, 0)
