@@ -161,15 +161,33 @@ def restore(stack: Stack, cell: Cell, model: SceneModel, config: Config) -> Part
     near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near if model.sparse is not None else 0, config.seed))
     use = usable(stack.days, model.day, model.causal)
     guess = predict(model, hidden, near, stack.t, use)
-    return _explained(hidden, guess, model.sigma(guess.clues, model.unit), use, model, stack.t)
+    part = _explained(hidden, guess, model.sigma(guess.clues, model.unit), use, model, stack.t)
+    return part if guess.view.near.any[: len(hidden)].all() else _unseen(part, stack, cell, hidden, model, config)
 
 
-def inducing(stack: Stack, cell: Cell, count: int, seed: int) -> Mask:
+def _unseen(part: Part, stack: Stack, cell: Cell, hidden: Pixels, model: SceneModel, config: Config) -> Part:
+    """The last rungs, for pixels that no other date shows: the same image, else the scene's typical colour, else nothing."""
+    at = part.source == Source.PRIOR
+    value, sigma, source = part.guess, part.sigma, part.source
+    alone = model.alone
+    if alone is not None:
+        near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near, config.seed, alone=True))
+        guess = predict(alone, hidden.take(at), near, stack.t, np.zeros(len(stack.days), bool))
+        value[:, at], sigma[:, at] = guess.value, alone.sigma(guess.clues, alone.unit)
+        source[at] = Source.SAME_IMAGE if stack.radar is None else Source.SAR
+    elif not np.isfinite(model.typical).all():
+        source[at] = Source.REFUSED
+    return replace(part, guess=value, sigma=sigma, source=source)
+
+
+def inducing(stack: Stack, cell: Cell, count: int, seed: int, alone: bool = False) -> Mask:
     """(H, W) up to `count` clear pixels around a cell, the nearer to its hidden pixels the likelier, drawn by hash."""
     out = np.zeros(stack.shape, bool)
     if count == 0:
         return out
-    seen = stack.clear[stack.t][cell.around] & stack.clear[:, *cell.around][np.arange(len(stack.days)) != stack.t].any(0)
+    seen = stack.clear[stack.t][cell.around]
+    if not alone:
+        seen = seen & (stack.clear[:, *cell.around].sum(0) > 1)  # other dates show it too
     rows, cols = np.nonzero(seen)
     distance = ndimage.distance_transform_edt(~cell.hidden[cell.around])[rows, cols]
     u = hashed(rows + cell.around[0].start + stack.row, cols + cell.around[1].start + stack.col, seed)

@@ -32,8 +32,8 @@ def view(p: Pixels, t: int, use: Mask, bands: tuple[str, ...]) -> View:
     """Candidates and features of all pixels for date index t, from the dates `use` (T,), of which t must not be one."""
     near = sides(p.clear, p.days, t, use)
     w = share_before(p.days, t, near)
-    b1, a1 = gather(p.x, near.before[0]), gather(p.x, near.after[0])
-    b2, a2 = gather(p.x, near.before[1]), gather(p.x, near.after[1])
+    known = near.any.astype(np.float32)  # 0: no date shows the pixel, and its neighbours in time are no dates at all
+    b1, a1, b2, a2 = (gather(p.x, dates) * known for dates in (near.before[0], near.after[0], near.before[1], near.after[1]))
     line = w * b1 + (1 - w) * a1
     short, long = faded(p, t, use, TAUS)
     walk, variance = damped(p, t, use)
@@ -48,11 +48,12 @@ def _radar(p: Pixels, t: int, near: Sides, w: Floats, line: Floats, slope: Float
         return []
     now = p.radar[t]
     then_b, then_a = gather(p.radar, near.before[0]), gather(p.radar, near.after[0])
-    change = now - w * then_b - (1 - w) * then_a
+    known = near.any.astype(np.float32)
+    change = (now - w * then_b - (1 - w) * then_a) * known
     at = [bands.index(b) for b in RADAR_BANDS if b in bands]
     vh, vh_change = now[1], change[1]
     products = [vh * line[at], vh * slope[at], vh_change * line[at]] if at else []
-    return [now[:2], change, (then_a - then_b)[:2], p.ground, *products]
+    return [now[:2], change, (then_a - then_b)[:2] * known, p.ground, *products]
 
 
 def yearly(p: Pixels, use: Mask, epochs: NDArray[np.int64]) -> Floats:

@@ -63,9 +63,9 @@ def fit(
     plays = rehearse(p, t, use, epochs, bands, rng)
     seen = _some(np.flatnonzero(p.clear[t] & p.clear[use].any(0)), SEEN, rng)
     blank = _blank(p, t, use, bands, bounds, causal, epochs)
+    blank = replace(blank, alone=_alone(blank, p, t, rng, centres, near))
     if len(plays) < FEWEST_REHEARSALS:
-        model, given = _guarded(blank, p, t, use, seen)
-        return _adjusted(model, given, p.take(seen), t, use, rng, centres)
+        return _guarded(blank, p, t, use, seen, rng, centres, near)
     model, lessons = _learned(blank, plays)
     final = _adjusted(model, lessons.prior(), p.take(seen), t, use, rng, centres)
     trials = [_dress(model, lessons, i, r, p, t, rng, centres, near) for i, r in _foremost(plays)]
@@ -96,16 +96,22 @@ def _dress(
     dark = _some(np.flatnonzero(known & ~p.clear[t]), 1000, rng)
     mine = replace(model, day=int(p.days[s]))
     mine = _adjusted(mine, lessons.prior(without=i), p.take(_some(lit, 4000, rng)), s, others, rng, centres)
-    errors, clues = [], []
-    for cell in np.unique(np.stack([p.rows[dark] // 64, p.cols[dark] // 64]), axis=1).T:
-        here = dark[(p.rows[dark] // 64 == cell[0]) & (p.cols[dark] // 64 == cell[1])]
-        around = lit[(np.abs(p.rows[lit] - cell[0] * 64 - 32) < 64) & (np.abs(p.cols[lit] - cell[1] * 64 - 32) < 64)]
-        guess = predict(mine, p.take(here), p.take(_nearest(p, here, around, near)), s, others)
-        errors.append((guess.value - p.x[s][:, here]) / mine.unit[:, None])
+    return _tried(mine, p, lit, dark, s, others, near, play.trust)
+
+
+def _tried(
+    model: SceneModel, p: Pixels, lit: NDArray[np.int64], dark: NDArray[np.int64], t: int, use: Mask, near: int, trust: float
+) -> Rehearsed:
+    """Guess the pixels `dark` of date t from `lit`, cell by cell, and compare with the truth."""
+    count = len(model.bands)
+    errors, clues = [np.zeros((count, 0), np.float32)], [np.zeros((CLUES, count, 0), np.float32)]
+    for row, col in np.unique(np.stack([p.rows[dark] // 64, p.cols[dark] // 64]), axis=1).T:
+        here = dark[(p.rows[dark] // 64 == row) & (p.cols[dark] // 64 == col)]
+        around = lit[(np.abs(p.rows[lit] - row * 64 - 32) < 64) & (np.abs(p.cols[lit] - col * 64 - 32) < 64)]
+        guess = predict(model, p.take(here), p.take(_nearest(p, here, around, near)), t, use)
+        errors.append((guess.value - p.x[t][:, here]) / model.unit[:, None])
         clues.append(guess.clues)
-    if not errors:
-        return Rehearsed(np.zeros((len(model.bands), 0), np.float32), np.zeros((CLUES, len(model.bands), 0), np.float32), 0.0)
-    return Rehearsed(np.concatenate(errors, -1), np.concatenate(clues, -1), play.trust)
+    return Rehearsed(np.concatenate(errors, -1), np.concatenate(clues, -1), trust)
 
 
 def _nearest(p: Pixels, here: NDArray[np.int64], around: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -139,8 +145,8 @@ def _blank(
         whiten=Whitening(none, none, none, none), mean=np.zeros((1, count), np.float32), embed=None, epochs=epochs,
         weights=np.zeros((1, count), np.float32), root=np.zeros((1, 1), np.float32), metric=none, sparse=None,
         low=np.full(count, -0.5, np.float32), high=np.full(count, 0.5, np.float32), unit=np.zeros(count, np.float32),
-        sigma=scene_sigma.plain(count, CLUES), typical=typical, spread=spread,
-        radar_rows=None if p.radar is None else (first, first + 8 + 3 * sum(b in bands for b in RADAR_BANDS)),
+        sigma=scene_sigma.plain(count, CLUES), typical=typical, spread=spread, alone=None,
+        radar_rows=None if p.radar is None else (first, first + 10 + 3 * sum(b in bands for b in RADAR_BANDS)),
     )  # fmt: skip
 
 
@@ -176,17 +182,48 @@ def _learned(blank: SceneModel, plays: list[Rehearsal]) -> tuple[SceneModel, Les
     return model, Lessons(fits, noises, trust)
 
 
-def _guarded(blank: SceneModel, p: Pixels, t: int, use: Mask, seen: NDArray[np.int64]) -> tuple[SceneModel, Prior]:
-    """Too few dates to learn from: a flat ridge on standardised features of the target's clear pixels (guard)."""
+def _alone(blank: SceneModel, p: Pixels, t: int, rng: np.random.Generator, centres: int, near: int) -> SceneModel | None:
+    """The same image only, for pixels that no other date shows: radar, if there is some, and the clear pixels around."""
+    seen = _some(np.flatnonzero(p.clear[t]), 2000, rng)
+    if len(seen) < FEWEST_CLEAR:
+        return None
+    empty = replace(blank, omega=np.zeros(4, np.float32), low=blank.low - 2, high=blank.high + 2)
+    return _guarded(empty, p, t, np.zeros(len(p.days), bool), seen, rng, min(centres, 256), near)
+
+
+def _guarded(
+    blank: SceneModel, p: Pixels, t: int, use: Mask, seen: NDArray[np.int64], rng: np.random.Generator, centres: int, near: int
+) -> SceneModel:
+    """Too few dates to learn from (the guard): a flat ridge on standardised features of the date's own clear pixels.
+
+    Sigma is learned from half of them, left out in blocks. With too few clear pixels the base stands, with the spread between
+    the neighbours in time as its sigma.
+    """
     at = seen if len(seen) >= FEWEST_CLEAR else np.arange(len(p))
-    whiten = scaling(view(p.take(at), t, use, blank.bands).raw)
-    size = 1 + len(whiten.mean)
-    count = len(blank.bands)
-    noise = np.full(count, 0.02**2)
-    variance = np.broadcast_to(noise / 30, (size, count)).copy()
-    variance[0] = 1.0 if len(seen) >= FEWEST_CLEAR else 1e-12
+    v = view(p.take(at), t, use, blank.bands)
+    whiten = scaling(v.raw)
+    size, count = 1 + len(whiten.mean), len(blank.bands)
     model = replace(blank, whiten=whiten, mean=np.zeros((size, count), np.float32))
-    return model, Prior(variance, noise)
+    if len(seen) < FEWEST_CLEAR:
+        unit = np.sqrt((v.spread**2).mean(1)) / 2 + np.float32(0.02)
+        none = np.zeros((size, size), np.float32)
+        return replace(model, unit=unit, weights=model.mean, root=none, metric=none[0, 1:])
+    given = Prior(np.full((size, count), 0.02**2 / 30), np.full(count, 0.02**2))
+    given.variance[0] = 1.0
+    final = _adjusted(model, given, p.take(seen), t, use, rng, centres)
+    left_out = _blocks(p.take(seen), rng) == 0
+    if min(left_out.sum(), (~left_out).sum()) < FEWEST_CLEAR:
+        return replace(final, sigma=scene_sigma.plain(count, CLUES, 2.0))
+    half = _adjusted(model, given, p.take(seen[~left_out]), t, use, rng, centres)
+    trial = _tried(half, p, seen[~left_out], _some(seen[left_out], 1000, rng), t, use, near, 1.0)
+    return replace(final, sigma=scene_sigma.learned([trial]))
+
+
+def _blocks(p: Pixels, rng: np.random.Generator, side: int = 24, folds: int = 2) -> NDArray[np.int64]:
+    """A fold for each pixel: whole blocks of `side` pixels, so that neighbours are left out together."""
+    ids = np.unique(np.stack([p.rows // side, p.cols // side]), axis=1, return_inverse=True)[1].ravel()
+    fold: NDArray[np.int64] = rng.permutation(int(ids.max()) + 1)[ids] % folds
+    return fold
 
 
 def _adjusted(
@@ -205,9 +242,8 @@ def _adjusted(
         weight = robust(left) if len(p) else weight
     noise = given.noise
     if not full:
-        low, high = (r.min(1) - 0.03, r.max(1) + 0.03) if len(p) else (model.low * 0, model.high * 0)
-        noise = left.var(1) if len(p) >= FEWEST_CLEAR else np.full_like(noise, 0.05**2)
-        model = replace(model, low=low.astype(np.float32), high=high.astype(np.float32))
+        noise = left.var(1) + 1e-6
+        model = replace(model, low=(r.min(1) - 0.03).astype(np.float32), high=(r.max(1) + 0.03).astype(np.float32))
     strength = np.sqrt((given.variance / given.noise).mean(1))[1:]
     model = replace(
         model, weights=post.weights.astype(np.float32), root=post.root.astype(np.float32),

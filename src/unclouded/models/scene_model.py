@@ -43,6 +43,7 @@ class SceneModel:
     typical: Floats  # (B,) for a pixel that was never clear
     spread: Floats  # (B,) its standard deviation
     radar_rows: tuple[int, int] | None  # which raw features are radar
+    alone: SceneModel | None  # for pixels that no other date shows: from the same image only
 
     def radar_share(self, raw: Floats) -> Floats:
         """(B, N) what the radar features add to the regression."""

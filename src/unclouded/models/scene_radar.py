@@ -15,7 +15,7 @@ HALO = 3  # pixels: the wide mean is 7 x 7
 def anomalies(
     s1: Floats, valid: Mask, s1_days: NDArray[np.int64], orbits: NDArray[np.int64] | None, days: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """dB (T1, 2, H, W) -> anomalies at the optical `days` (T, 4, H, W), and the mean (2, H, W).
+    """dB (T1, 2, H, W) -> anomalies at the optical `days` (T, 4, H, W), and the mean (4, H, W).
 
     Channels: VV, VH in 3 x 3 pixels, then in 7 x 7. Relative orbits look at the ground from different angles: each is compared
     with its own mean; where the orbit is unknown, acquisitions of one orbit recur every 6 days (12 for one satellite).
@@ -40,7 +40,8 @@ def anomalies(
             weight += g * seen[k]
         for at, radius in ((slice(0, 2), 1), (slice(2, 4), 3)):
             out[t, at] = boxed(total, radius) / np.maximum(boxed(weight[None], radius), np.float32(1e-6))
-    return out, np.asarray(boxed(mean, 1) / boxed(np.ones_like(mean), 1), np.float32)
+    ground = [boxed(mean, radius) / boxed(np.ones_like(mean), radius) for radius in (1, 3)]
+    return out, np.concatenate(ground)
 
 
 def _mean(dB: Floats, seen: Floats) -> Floats:

@@ -81,8 +81,7 @@ def ridge(s: Sums, penalty: float) -> Doubles:
     p = len(s.gram)
     damp = np.full(p, penalty * max(s.weight, 1e-9))
     damp[0] = 1e-6 * max(s.weight, 1e-9)
-    weights: Doubles = np.linalg.solve(s.gram + np.diag(damp), s.cross)
-    return weights
+    return np.asarray(np.linalg.solve(s.gram + np.diag(damp), s.cross), np.float64)
 
 
 def robust(residual: Floats) -> Floats:

@@ -31,9 +31,9 @@ class Sigma:
         return np.exp(np.clip(log, np.log(0.1), np.log(10.0))) * unit[:, None]
 
 
-def plain(bands: int, clues: int) -> Sigma:
-    """No rehearsal to learn from: the unit itself."""
-    return Sigma(np.zeros(clues, np.float32), np.zeros(bands, np.float32))
+def plain(bands: int, clues: int, factor: float = 1.0) -> Sigma:
+    """No rehearsal to learn from: a multiple of the unit."""
+    return Sigma(np.zeros(clues, np.float32), np.full(bands, np.log(factor), np.float32))
 
 
 @dataclass(frozen=True)

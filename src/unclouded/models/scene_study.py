@@ -37,7 +37,7 @@ class Stack:
     row: int
     col: int
     radar: Floats | None  # (T, 4, H, W)
-    ground: Floats | None  # (2, H, W)
+    ground: Floats | None  # (4, H, W)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -27,7 +27,7 @@ class Pixels:
     rows: NDArray[np.int64]  # (N,) absolute
     cols: NDArray[np.int64]  # (N,)
     radar: Floats | None = None  # (T, 4, N) dB: anomaly of VV, VH in 3 x 3 pixels, and in 7 x 7, at each optical day
-    ground: Floats | None = None  # (2, N) dB: mean VV, VH of the year
+    ground: Floats | None = None  # (4, N) dB: mean VV, VH of the year in 3 x 3 pixels, and in 7 x 7
 
     def __len__(self) -> int:
         return len(self.rows)
