@@ -36,7 +36,7 @@ def main(source: Path, out: Path) -> int:
 
     _limit()
     try:
-        tensors = _hdf5(source) if source.read_bytes()[:8] == HDF5 else _torch(source)
+        tensors = hdf5_tensors(source) if source.read_bytes()[:8] == HDF5 else _torch(source)
         if not tensors:
             raise Refused("there is no tensor in it")
         save_file(tensors, out)
@@ -60,7 +60,8 @@ def _say(error: BaseException, *, refused: bool) -> int:
     return REFUSED if refused else UNREADABLE
 
 
-def _hdf5(path: Path) -> dict[str, Tensor]:
+def hdf5_tensors(path: Path) -> dict[str, Tensor]:
+    """Every dataset of floats, by its path in the file. Raises Refused where one is stored outside the file."""
     import h5py
     import torch
 
