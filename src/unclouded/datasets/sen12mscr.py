@@ -8,7 +8,7 @@ The files carry no dates; every image is of 2018 and gets the middle of its seas
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from unclouded.bands import L1C
 from unclouded.datasets.index import Index, Measure, Progress, open_index
 from unclouded.datasets.patches import Pixels, check_same_ground, read_s1, read_s2
-from unclouded.datasets.split import Roi, Rule, Split, regions
+from unclouded.datasets.split import Roi, Rule, Split, selected, table
 from unclouded.errors import InputMissing, UsageError
-from unclouded.sample import Place, Sample
+from unclouded.sample import Level, Place, Sample
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -60,7 +60,8 @@ class Patch(NamedTuple):
 class SEN12MSCR:
     """The triplets of a root, in natural order, as samples with one date: cloudy `s2`, clear `target`, `s1`.
 
-    `split`: train, val, test or None for all regions. `rule`: exact, or as published (leaks). `bands`: any of the 13.
+    `split`: train, val, test or None for all regions, by the official table or one's own in `splits`. `rule`: exact, or as
+    published (leaks). `bands`: any of those `stored`; a folder of one's own may store others, and another `level`.
     `seasons`, `rois`: only these. `s1=False`: do not read radar. `measure` fills `cloud`; with `cover=(low, high)` only
     patches whose cloudy image has such a hidden share are kept (measured once, remembered in the index).
     Raises InputMissing where nothing is found.
@@ -72,7 +73,10 @@ class SEN12MSCR:
         *,
         split: Split | None = "train",
         rule: Rule = "exact",
-        bands: Sequence[str] = L1C,
+        splits: Mapping[Roi, Split] | None = None,
+        stored: Sequence[str] = L1C,
+        level: Level = "L1C",
+        bands: Sequence[str] | None = None,
         seasons: Sequence[str] | None = None,
         rois: Sequence[str] | None = None,
         s1: bool = True,
@@ -81,11 +85,12 @@ class SEN12MSCR:
         cache: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.root, self.bands, self.with_s1, self.measure = Path(root), tuple(bands), s1, measure
+        self.root, self.with_s1, self.measure = Path(root), s1, measure
+        self.stored, self.level, self.bands = tuple(stored), level, tuple(bands or stored)
         if cover is not None and measure is None:
             raise UsageError("A cover filter needs a `measure`: a detector that tells the cover.")
         self.index: Index = open_index(self.root, 2, cache=cache, progress=progress)
-        wanted = None if split is None else regions("sen12mscr", split, rule)
+        wanted = None if split is None else selected(table("sen12mscr") if splits is None else splits, split, rule)
         self.patches: tuple[Patch, ...] = tuple(
             p for p in found(self.index)
             if (wanted is None or p.roi in wanted)
@@ -119,13 +124,13 @@ class SEN12MSCR:
         return self.index.cover(str(patch), self.measure, lambda: self._read(patch))[0]
 
     def _read(self, patch: Patch) -> Sample:
-        cloudy, grid = read_s2(self.root / patch.path("s2_cloudy"), L1C, self.bands)
-        clear, clear_grid = read_s2(self.root / patch.path("s2"), L1C, self.bands)
+        cloudy, grid = read_s2(self.root / patch.path("s2_cloudy"), self.stored, self.bands)
+        clear, clear_grid = read_s2(self.root / patch.path("s2"), self.stored, self.bands)
         check_same_ground(str(patch), (grid, clear_grid))
         radar = self._radar(patch, grid) if self.with_s1 else None
         day = np.array([SEASONS.get(patch.roi.group, "2018-07-01")], "datetime64[D]")
         return Sample(
-            place=Place(id=str(patch), bands=self.bands, level="L1C", grid=grid),
+            place=Place(id=str(patch), bands=self.bands, level=self.level, grid=grid),
             s2=cloudy.values[None], s2_valid=cloudy.valid[None], s2_dates=day,
             s1=None if radar is None else radar.values[None], s1_valid=None if radar is None else radar.valid[None],
             s1_dates=None if radar is None else day,

@@ -11,7 +11,7 @@ that copying an input can score perfectly. Reports must name the sampler.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -23,9 +23,9 @@ from unclouded.bands import L1C
 from unclouded.datasets.index import Index, Measure, Progress, open_index
 from unclouded.datasets.lattice import key
 from unclouded.datasets.patches import Pixels, check_same_ground, read_s1, read_s2
-from unclouded.datasets.split import Roi, Rule, Split, regions
+from unclouded.datasets.split import Roi, Rule, Split, selected, table
 from unclouded.errors import InputMissing, UsageError
-from unclouded.sample import Place, Sample, as_day
+from unclouded.sample import Level, Place, Sample, as_day
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -61,7 +61,8 @@ class SEN12MSCRTS:
     and the least cloudy date as the target; this needs a `measure`, a detector that tells covers (measured once, remembered in
     the index). Where fewer than T dates fit, the ones nearest to the range fill up. `seed=None` takes the first that fit;
     a number draws them by chance (`corrected` only), another set for every epoch of `at_epoch`.
-    `split`, `rule`, `bands`, `rois`, `s1`: as in SEN12MSCR. Raises InputMissing where nothing is found.
+    `split`, `rule`, `splits`, `stored`, `level`, `bands`, `rois`, `s1`: as in SEN12MSCR.
+    Raises InputMissing where nothing is found.
     """
 
     def __init__(
@@ -70,7 +71,10 @@ class SEN12MSCRTS:
         *,
         split: Split | None = "train",
         rule: Rule = "exact",
-        bands: Sequence[str] = L1C,
+        splits: Mapping[Roi, Split] | None = None,
+        stored: Sequence[str] = L1C,
+        level: Level = "L1C",
+        bands: Sequence[str] | None = None,
         rois: Sequence[str] | None = None,
         s1: bool = True,
         dates: int | None = None,
@@ -85,10 +89,11 @@ class SEN12MSCRTS:
             raise UsageError("Drawing dates needs a `measure`: a detector that tells which date is the least cloudy.")
         if seed is not None and sampler == "as_published":
             raise UsageError("The published sampler is fixed: it takes no seed.", do="use sampler='corrected'.")
-        self.root, self.bands, self.with_s1, self.dates = Path(root), tuple(bands), s1, dates
+        self.root, self.with_s1, self.dates = Path(root), s1, dates
+        self.stored, self.level, self.bands = tuple(stored), level, tuple(bands or stored)
         self.sampler, self.limits, self.measure, self.seed, self.epoch = sampler, cover, measure, seed, 0
         self.index: Index = open_index(self.root, 4, cache=cache, progress=progress)
-        wanted = None if split is None else regions("sen12mscrts", split, rule)
+        wanted = None if split is None else selected(table("sen12mscrts") if splits is None else splits, split, rule)
         self.series: tuple[Series, ...] = tuple(
             s for s in found(self.index) if (wanted is None or s.roi in wanted) and (rois is None or str(s.roi) in rois)
         )  # fmt: skip
@@ -109,7 +114,7 @@ class SEN12MSCRTS:
             return self._seen(self._read(series, range(len(series.s2))))
         inputs, target = self.drawn(i)
         sample = self._seen(self._read(series, inputs))
-        truth, grid = read_s2(self.root / series.s2[target].path, L1C, self.bands)
+        truth, grid = read_s2(self.root / series.s2[target].path, self.stored, self.bands)
         check_same_ground(str(series), (sample.place.grid, grid))
         return replace(
             sample, target=truth.values, target_valid=truth.valid, target_date=series.s2[target].day,
@@ -142,7 +147,7 @@ class SEN12MSCRTS:
         return sample if self.measure is None else replace(sample, cloud=self.measure.cloud(sample))
 
     def _read(self, series: Series, chosen: Sequence[int], *, with_s1: bool = True) -> Sample:
-        images = [read_s2(self.root / series.s2[t].path, L1C, self.bands) for t in chosen]
+        images = [read_s2(self.root / series.s2[t].path, self.stored, self.bands) for t in chosen]
         check_same_ground(str(series), [grid for _, grid in images])
         days = np.array([series.s2[t].day for t in chosen])
         shots = nearest(series.s1, days) if self.with_s1 and with_s1 else []
@@ -154,7 +159,7 @@ class SEN12MSCRTS:
             )  # fmt: skip
         radar = [self._radar(series, shot, images[0][1]) for shot in shots]
         return Sample(
-            place=Place(id=str(series), bands=self.bands, level="L1C", grid=images[0][1]),
+            place=Place(id=str(series), bands=self.bands, level=self.level, grid=images[0][1]),
             s2=np.stack([p.values for p, _ in images]), s2_valid=np.stack([p.valid for p, _ in images]), s2_dates=days,
             s1=np.stack([p.values for p in radar]) if radar else None,
             s1_valid=np.stack([p.valid for p in radar]) if radar else None,
