@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
 NEVER_SEEN = 0.5  # Ebel 2022 IV-B, in reflectance
-NEVER_SEEN_RESNET = 0.1  # the published code fills 0.5 in network range: [0, 5] for `resnet` inputs
-NEVER_SEEN_DEFAULT = 0.75  # and [-1, 1] for `default` inputs
 
 
 @dataclass(frozen=True)
@@ -65,32 +63,47 @@ def least_cloudy(batch: Batch) -> torch.Tensor:
     return batch.s2[torch.arange(len(batch)), least_hidden(batch)].clone()
 
 
-def mosaicing(batch: Batch, fill: float = NEVER_SEEN) -> torch.Tensor:
-    """The mean of the clear inputs of every pixel, `fill` where there is none (Ebel 2022 IV-B)."""
+def mosaicing(batch: Batch) -> torch.Tensor:
+    """The mean of the clear inputs of every pixel, 0.5 where there is none (Ebel 2022 IV-B)."""
     import torch
 
     clear = batch.clear()[:, :, None]
     count = clear.sum(1)
     total = torch.where(clear, batch.s2, 0).sum(1)
-    return torch.where(count > 0, total / count.clamp(min=1), fill)
+    return torch.where(count > 0, total / count.clamp(min=1), NEVER_SEEN)
+
+
+def mosaicing_as_published(batch: Batch, scale: float, shift: float) -> torch.Tensor:
+    """Mosaicing as SEN12MS-CR-TS's test.py has it, in network range (reflectance x scale + shift).
+
+    There a value of exactly 0 counts as cloudy, band by band, and what nobody saw becomes 0.5: in network range, not in
+    reflectance.
+    """
+    import torch
+
+    network = batch.s2 * scale + shift
+    seen = batch.clear()[:, :, None] & (network != 0)
+    count = seen.sum(1)
+    mean = torch.where(seen, network, 0).sum(1) / count.clamp(min=1)
+    return (torch.where(count > 0, mean, NEVER_SEEN) - shift) / scale
 
 
 def mosaicing_resnet(batch: Batch) -> torch.Tensor:
-    """Mosaicing with the constant of the published code for `resnet` inputs."""
-    return mosaicing(batch, NEVER_SEEN_RESNET)
+    """As published for `resnet` inputs in [0, 5]: the constant is 0.1 in reflectance."""
+    return mosaicing_as_published(batch, 5, 0)
 
 
 def mosaicing_default(batch: Batch) -> torch.Tensor:
-    """Mosaicing with the constant of the published code for `default` inputs."""
-    return mosaicing(batch, NEVER_SEEN_DEFAULT)
+    """As published for `default` inputs in [-1, 1]: the constant is 0.75 in reflectance."""
+    return mosaicing_as_published(batch, 2, -1)
 
 
 def _radar(batch: Batch, channel: int) -> torch.Tensor:
+    import torch
+
     if batch.s1 is None or batch.s1_days is None or batch.target_day is None:
         raise InputMissing("A radar baseline needs Sentinel-1 and a target date, and the sample lacks them.")
     near = (batch.s1_days - batch.target_day[:, None]).abs().argmin(1)
-    import torch
-
     db = batch.s1[torch.arange(len(batch)), near, channel]
     grey = ((db.clamp(-25, 0) + 25) / 25)[:, None]
     return grey.expand(-1, batch.s2.shape[2], -1, -1).clone()

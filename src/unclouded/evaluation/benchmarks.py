@@ -72,7 +72,7 @@ _ALL = (
         notes=("published: unavailable. Only our own runs are comparable under one protocol.",),
     ),
     Benchmark(
-        name="sen12mscr", source="numbers of several papers, as each reports them", dataset="SEN12MS-CR", split=_CR_TEST,
+        name="sen12mscr", source="the papers named, each by its own conventions", dataset="SEN12MS-CR", split=_CR_TEST,
         about="our protocol on SEN12MS-CR, with the field's numbers beside", preset="unclouded-v1", table="field_sen12mscr",
         marks={
             "any": SUSPECT, "ECRformer": LEAK, "EMRDM": LEAK, "DiffCR": LEAK, "HPN-CR": "probably an exact split",

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -172,23 +173,24 @@ def _contenders(models: Sequence[str | Contender]) -> tuple[Contender, ...]:
 
 
 def _all_lines(run: Run, chosen: Benchmark, folder: Path, jobs: int, fresh: bool, progress: Progress | None) -> list[Line]:
-    journals = {c.name: _Journal(folder / f"{c.name}.jsonl", _header(run, chosen, c), fresh) for c in run.contenders}
-    todo: dict[int, list[str]] = {}
-    for name, journal in journals.items():
-        for index in range(len(run.samples)):
-            if index not in journal.done:
-                todo.setdefault(index, []).append(name)
-    total = len(run.samples)
-    finished = total - len(todo)
-    if progress is not None:
-        progress(finished, total)
-    for lines in _work(run, sorted(todo.items()), jobs):
-        for line in lines:
-            journals[line.model].add(line)
-        finished += 1
+    with ExitStack() as stack:
+        journals = {
+            c.name: stack.enter_context(_Journal(folder / f"{c.name}.jsonl", _header(run, chosen, c), fresh))
+            for c in run.contenders
+        }
+        total = len(run.samples)
+        missing = {i: [name for name, journal in journals.items() if i not in journal.done] for i in range(total)}
+        todo = [(i, names) for i, names in missing.items() if names]
+        finished = total - len(todo)
         if progress is not None:
             progress(finished, total)
-    return [line for journal in journals.values() for line in journal.close()]
+        for lines in _work(run, todo, jobs):
+            for line in lines:
+                journals[line.model].add(line)
+            finished += 1
+            if progress is not None:
+                progress(finished, total)
+        return [line for journal in journals.values() for line in journal.lines()]
 
 
 def _header(run: Run, chosen: Benchmark, contender: Contender) -> dict[str, Any]:
@@ -238,9 +240,14 @@ class _Journal:
         self.file.write(line.text)
         self.file.flush()
 
-    def close(self) -> list[Line]:
-        """All lines in the order of the data set."""
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.file.close()
+
+    def lines(self) -> list[Line]:
+        """All lines in the order of the data set."""
         return [line for _, line in sorted((self.done | self.failed).items())]
 
 

@@ -25,7 +25,6 @@ from unclouded.metrics.calibration import Spread
 from unclouded.metrics.pair import SetMetric
 from unclouded.metrics.pixel import BandErrors, NormalisedRmse
 
-DIGITS = 9  # of the sums in a line: more than float32 holds
 COVERED, ALMOST_CLEAR, CHANGED = 0.95, 0.05, 0.05
 
 
@@ -42,10 +41,7 @@ class Line:
     @property
     def text(self) -> str:
         """One line of JSON."""
-        told = asdict(self)
-        sums = told["scores"]["sums"]
-        told["scores"]["sums"] = {row: [float(f"{x:.{DIGITS}g}") for x in each] for row, each in sums.items()}
-        return json.dumps(told) + "\n"  # NaN as Python writes it: this file is read by us alone
+        return json.dumps(asdict(self)) + "\n"  # NaN as Python writes it: this file is read by us alone
 
     @staticmethod
     def read(text: str) -> Line | None:

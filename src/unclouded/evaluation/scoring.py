@@ -17,20 +17,25 @@ from unclouded.metrics.pair import Mask, Pair, Sums
 from unclouded.sample import HIDDEN_FROM, Cover, Sample, Window
 
 Image = NDArray[np.float32]
-_NAME = re.compile(r"^(ROIs(\d{4})_?(spring|summer|fall|winter)?_?.*?)[_-]p(\d+)", re.IGNORECASE)
+_NAME = re.compile(r"^(.+?)[_-]p\d+(?!.*[_-]p\d)")
+_SEASON = re.compile(r"^ROIs(\d{4})")
+DIGITS = 9  # of every sum: more than float32 holds; rounded here, so that a resumed run has the same bits as one in one go
 SEASONS = {"1158": "spring", "1868": "summer", "1970": "fall", "2017": "winter"}
 
 
 def roi_of(place: str) -> str:
-    """The region a patch was cut from, by its id: 'ROIs1158_spring_106_p30' -> 'ROIs1158_spring_106'; else the id itself."""
+    """The region a patch was cut from: its id before '_p' and the patch number; the id itself where there is none.
+
+    'ROIs1158_spring_106_p30' -> 'ROIs1158_spring_106'.
+    """
     found = _NAME.match(place)
     return found[1] if found else place
 
 
 def season_of(place: str) -> str:
     """spring, summer, fall or winter of a SEN12MS-CR patch by its id; '' for other ids."""
-    found = _NAME.match(place)
-    return SEASONS.get(found[2], "") if found else ""
+    found = _SEASON.match(place)
+    return SEASONS.get(found[1], "") if found else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +154,7 @@ def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = N
         place=place, bands=pairs.bands, roi=roi_of(place), season=season_of(place), cover=case.areas.cover,
         gap=case.gap, mask=case.mask,
         refused=float(open_pixels.sum() / max(1, valid.sum())), change=_change(case, valid),
-        sums={row.name: pairs.state(row).tolist() for row in preset.rows},
+        sums={row.name: [float(f"{x:.{DIGITS}g}") for x in pairs.state(row)] for row in preset.rows},
     )  # fmt: skip
 
 

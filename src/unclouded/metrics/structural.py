@@ -114,16 +114,37 @@ def _centres(area: Mask, window: Window) -> Mask:
 def ssim_map(
     prediction: NDArray[np.floating], target: NDArray[np.floating], window: Window, c1: float, c2: float, sample: bool = False
 ) -> NDArray[np.floating]:
-    """SSIM of every window and band (C, H', W'), Wang 2004 eq. 13. `sample`: variances over n - 1, as scikit-image has it."""
-    each = []
+    """SSIM of every window and band (C, H', W'), Wang 2004 eq. 13. `sample`: variances over n - 1, as scikit-image has it.
+
+    Variances do not change when a constant is taken from both images, and float32 keeps more of them then: the mean of the
+    target is taken away. Where a window reaches over a border of zeros (weight `inside` < 1) the constant is put back.
+    """
     factor = np.asarray(window.size**2 / (window.size**2 - 1) if sample else 1, prediction.dtype)
-    for p, t in zip(prediction, target, strict=True):  # band by band: five maps stay in the cache
+    inside = _weight_inside(window, prediction.shape[1:]).astype(prediction.dtype)
+    if not inside.size:  # smaller than the window
+        return np.empty((len(prediction), 0, 0), prediction.dtype)
+    outside = (1 - inside) if window.border == "zero" else None
+    each = []
+    for whole_p, whole_t in zip(prediction, target, strict=True):  # band by band: five maps stay in the cache
+        base = whole_t.mean(dtype=np.float64).astype(prediction.dtype)
+        p, t = whole_p - base, whole_t - base
         mean_p, mean_t, pp, tt, pt = blur(np.stack([p, t, p * p, t * t, p * t]), window)
-        both, squares = mean_p * mean_t, mean_p * mean_p + mean_t * mean_t
-        above = (2 * both + c1) * (2 * factor * (pt - both) + c2)
-        below = (squares + c1) * (factor * (pp + tt - squares) + c2)
+        both = pt - mean_p * mean_t
+        own = pp + tt - mean_p * mean_p - mean_t * mean_t
+        if outside is not None:
+            border = outside * (base * (mean_p + mean_t) + base * base * inside)
+            both, own = both + border, own + 2 * border
+        mean_p, mean_t = mean_p + base * inside, mean_t + base * inside
+        above = (2 * mean_p * mean_t + c1) * (2 * factor * both + c2)
+        below = (mean_p * mean_p + mean_t * mean_t + c1) * (factor * own + c2)
         each.append(above / below)
     return np.stack(each)
+
+
+def _weight_inside(window: Window, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(H', W'): how much of a window's weight lies inside the image."""
+    rows, columns = (_matrix(window, n).sum(1) for n in shape)
+    return np.outer(rows, columns)
 
 
 @dataclass(frozen=True)

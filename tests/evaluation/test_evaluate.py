@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+
+from unclouded.bands import L1C
+from unclouded.errors import InputMissing, InputUnsupported, SomeUnitsFailed, UsageError
+from unclouded.evaluation.evaluate import Contender, evaluate
+from unclouded.models.needs import Needs
+from unclouded.raster import open_raster, read
+from unclouded.sample import Place, Prediction, Sample
+
+DAY = np.datetime64("2020-06-01", "D")
+BANDS = ("B02", "B03", "B04", "B08")
+
+
+def sample(index, bands=BANDS, side=32):
+    rng = np.random.default_rng(index)
+    target = rng.uniform(0.05, 0.5, (len(bands), side, side)).astype(np.float32)
+    cloud = np.zeros((2, side, side), np.float32)
+    cloud[0, : side * (index % 4) // 4] = 1
+    s2 = np.stack([np.where(cloud[0] > 0, np.float32(0.9), target), target + np.float32(0.02)])
+    return Sample(
+        place=Place(id=f"ROIs1158_spring_{index % 3}_p{index}", bands=bands, level="L1C"), s2=s2.astype(np.float32),
+        s2_valid=np.ones(cloud.shape, bool), s2_dates=DAY + np.array([0, 5]), cloud=cloud, target=target,
+        target_valid=np.ones((side, side), bool), target_date=DAY, target_index=0,
+    )  # fmt: skip
+
+
+SAMPLES = [sample(k) for k in range(6)]
+
+
+@dataclass(frozen=True)
+class Offset:
+    """The least hidden date plus a constant, with a sigma; refuses a place on request."""
+
+    by: float = 0.0
+    refuse: str = ""
+    needs: Needs = field(default_factory=lambda: Needs(cloud=False))
+
+    def adapt(self, scene, date):
+        return self
+
+    def __call__(self, batch):
+        if self.refuse and batch.places[0].id.endswith(self.refuse):
+            raise InputUnsupported("I do not like this one.")
+        guess = batch.s2[:, 1] - 0.02 + self.by
+        return Prediction(s2=guess, sigma=torch.full_like(guess, 0.02))
+
+
+OFFSET = Contender("offset", remover=Offset(0.01))
+
+
+def run(tmp_path, models=("identity", OFFSET), samples=SAMPLES, **options):
+    return evaluate(list(models), samples, out=tmp_path, draws=200, **options)
+
+
+def test_numbers_groups_and_files(tmp_path):
+    results = run(tmp_path)
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert told == results.told
+    offset = told["models"]["offset"]
+    assert offset["rows"]["MAE"]["value"] == pytest.approx(0.01, rel=1e-3)
+    assert offset["rows"]["PSNR"]["value"] == pytest.approx(40, abs=0.01)
+    assert offset["rows"]["PSNR"]["count"] == 6
+    assert offset["rows"]["coverage 90 %"]["value"] == 1
+    assert offset["rows"]["MAE hidden"]["count"] == 4  # images 0 and 4 have no cloud
+    assert offset["rows"]["MAE"]["low"] <= offset["rows"]["MAE"]["value"] <= offset["rows"]["MAE"]["high"]
+    assert told["models"]["identity"]["rows"]["MAE clear"]["value"] == 0
+    assert told["models"]["identity"]["rows"]["coverage 90 %"]["value"] is None
+    assert told["preset"] == "unclouded-v1" and re.fullmatch("[0-9a-f]{16}", told["preset_digest"])
+    assert told["regions"] == [f"ROIs1158_spring_{k}" for k in range(3)]
+    assert told["masks"] == {"given": 6}
+    assert {b: g["images"] for b, g in offset["by_cover"].items() if g["images"]} == {
+        "0-10 %": 2,
+        "20-30 %": 2,
+        "50-60 %": 1,
+        "70-80 %": 1,
+    }
+    assert offset["by_season"]["spring"]["images"] == 6
+    assert offset["by_interval"] == {"0 days": offset["by_interval"]["0 days"]}
+    assert [offset["by_case"][k]["images"] for k in ("ground changed", "almost clear", "fully covered")] == [0, 2, 0]
+    assert len(offset["bands"]["all"]["rmse"]) == 4 and offset["bands"]["all"]["bias"] == pytest.approx([0.01] * 4, rel=1e-3)
+    assert len(offset["calibration"]["all"]["removed"]) == 20
+    assert told["failed"] == []
+
+
+def test_paired_comparison(tmp_path):
+    found = {d["row"]: d for d in run(tmp_path).told["paired"]}
+    mae = found["MAE clear"]
+    assert (mae["a"], mae["b"], mae["images"]) == ("identity", "offset", 6)
+    assert mae["difference"] == pytest.approx(-0.01, rel=1e-3)
+    assert mae["p"] == pytest.approx(2 / 2**3)  # three regions, all on one side: the smallest p there is
+    assert mae["a_larger"] == 0
+    assert "RMSE pooled" not in found
+
+
+def test_report_is_one_file_and_says_what_the_results_say(tmp_path):
+    run(tmp_path, benchmark_name="sen12mscr")
+    html = (tmp_path / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", html).replace("Content-Security-Policy", "").replace(
+        "http-equiv", ""
+    )
+    assert html.count('class="viewer"') == 3 * 2
+    assert "ECRformer" in html and "33.37" in html and "6 of 10 test ROIs" in html
+    assert "<b>40.00</b>" in html
+    assert "Only 3 regions" in html
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    evil = "<script>alert(1)</script>"
+    samples = [replace(s, place=replace(s.place, id=f"{evil}_p{k}")) for k, s in enumerate(SAMPLES[:2])]
+    run(tmp_path, samples=samples)
+    assert evil not in (tmp_path / "report.html").read_text()
+    assert "&lt;script&gt;" in (tmp_path / "report.html").read_text()
+
+
+class Counting(list):
+    """A data set that counts how often each image is read."""
+
+    def __init__(self, samples):
+        super().__init__(samples)
+        self.reads = []
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        return super().__getitem__(index)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
+    def stop(done, total):
+        if done == 3:
+            raise Interrupted
+
+    first, second = Counting(SAMPLES), Counting(SAMPLES)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "a", samples=first, progress=stop, report=False)
+    torn = tmp_path / "a" / "offset.jsonl"
+    torn.write_text(torn.read_text()[:-40])  # the last line was being written
+    again = run(tmp_path / "a", samples=second, report=False)
+    assert sorted(first.reads) == [0, 1, 2]
+    assert sorted(second.reads) == [2, 3, 4, 5]
+    whole = run(tmp_path / "b", report=False)
+    assert _without_time(again.told) == _without_time(whole.told)
+    nothing = Counting(SAMPLES)
+    run(tmp_path / "a", samples=nothing, report=False)
+    assert nothing.reads == []
+
+
+def _without_time(told):
+    told = json.loads(json.dumps(told))
+    for model in told["models"].values():
+        model.pop("seconds_per_image")
+    return told
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    run(tmp_path, report=False)
+    with pytest.raises(UsageError, match="preset was 'unclouded-v1' and is 'uncrtaints2023'"):
+        run(tmp_path, preset_name="uncrtaints2023", mask="given", report=False)
+    with pytest.raises(UsageError, match="images was 6 and is 5"):
+        run(tmp_path, samples=SAMPLES[:5], report=False)
+    assert run(tmp_path, samples=SAMPLES[:5], report=False, fresh=True).images == 5
+
+
+def test_processes_give_the_same_numbers(tmp_path):
+    one = run(tmp_path / "1", models=("identity", "mosaicing"), report=False)
+    two = run(tmp_path / "2", models=("identity", "mosaicing"), jobs=2, report=False)
+    assert _without_time(one.told) == _without_time(two.told)
+
+
+def test_refusals_are_told_and_tried_again(tmp_path):
+    picky = Contender("offset", remover=Offset(0.01, refuse="_p4"))
+    with pytest.raises(SomeUnitsFailed, match="1 of 12"):
+        run(tmp_path, models=("identity", picky))
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert told["failed"] == [{"model": "offset", "index": 4, "why": "I do not like this one."}]
+    assert told["models"]["offset"]["images"] == 5
+    assert "I do not like this one." in (tmp_path / "report.html").read_text()
+    assert run(tmp_path).told["models"]["offset"]["images"] == 6
+
+
+def test_an_average_over_time_runs_by_name(tmp_path):
+    results = run(tmp_path, models=("nearest",), report=False)
+    assert results.told["models"]["nearest"]["rows"]["MAE"]["value"] == pytest.approx(0.02, rel=1e-3)
+
+
+def test_predictions_are_stored_on_request(tmp_path):
+    run(tmp_path, models=(Contender("offset", remover=Offset(0.01)),), samples=SAMPLES[:1], store=True, report=False)
+    (path,) = (tmp_path / "predictions" / "offset").iterdir()
+    with open_raster(path) as stored:
+        assert stored.descriptions == (*BANDS, *(f"sigma {b}" for b in BANDS))
+        np.testing.assert_allclose(read(stored, range(1, 5)), SAMPLES[0].target + 0.01, atol=1e-6)
+
+
+def test_bad_calls(tmp_path):
+    with pytest.raises(UsageError, match="at least one model"):
+        run(tmp_path, models=())
+    with pytest.raises(UsageError, match="different names"):
+        run(tmp_path, models=("identity", "identity"))
+    with pytest.raises(UsageError, match="no model 'nobody'"):
+        run(tmp_path, models=("nobody",))
+    with pytest.raises(InputMissing, match="empty"):
+        run(tmp_path, samples=[])
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("name", ["meraner2020", "glfcr2022", "sen12mscrts2022", "uncrtaints2023", "utilise2023"])
+def test_papers_presets_on_thirteen_bands(tmp_path, name):
+    samples = [sample(k, L1C) for k in range(3)]
+    found = run(tmp_path, samples=samples, preset_name=name, mask="given", report=False).told["models"]["offset"]["rows"]
+    first = "MAE target" if name == "meraner2020" else "MAE (all)" if name == "sen12mscrts2022" else "MAE"
+    assert found[first]["value"] == pytest.approx(0.01, rel=1e-3)
+    assert found["PSNR"]["value"] == pytest.approx(40, abs=0.01)
