@@ -87,7 +87,9 @@ def remove(
     aoi: Annotated[str | None, typer.Option(help="Restrict to an area: GeoJSON file or WKT.")] = None,
     bbox: Annotated[str | None, typer.Option(help="Restrict to west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="Use only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands to use, in order, e.g. B02,B03,B04,B08.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands to use, e.g. B02,B03,B04,B08; names the bands of files without names.")
+    ] = None,
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
     offset: Annotated[str, typer.Option(help="auto, none, or a number added to counts (-1000 from baseline 04.00).")] = "auto",
     s1_unit: Annotated[str, typer.Option(help="auto, db or linear.")] = "auto",

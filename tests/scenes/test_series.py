@@ -205,9 +205,12 @@ def test_bands_select_or_name(tmp_path: Path, series: Path) -> None:
     assert open_scene(bare, bands=BANDS, level="L2A").place.bands == BANDS
 
 
-def test_dates_with_different_bands_share_what_they_have(series: Path) -> None:
+def test_dates_with_different_bands_are_not_passed_over_but_can_be_cut_to_what_they_share(series: Path) -> None:
     put(series / "2020-07-01" / "s2.tif", dn(9, 2), names=("B04", "B03"))
-    scene = open_scene(series)
+    with pytest.raises(InputsContradict, match="2020-07-01 has B04, B03") as caught:
+        open_scene(series)
+    assert "--bands B03,B04" in caught.value.do
+    scene = open_scene(series, bands=["B03", "B04"])
     assert scene.place.bands == ("B03", "B04")
     assert np.array_equal(scene.read().s2[3, 0], dn(9, 2)[1].astype(np.float32) / np.float32(10_000))
 

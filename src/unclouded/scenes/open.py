@@ -120,7 +120,10 @@ def read_images(
         elif entry.s2:
             images.append(read_image(entry, bands=bands))
     if not images:
-        raise InputMissing("There is no Sentinel-2 image among the inputs.", where=", ".join(str(_where(e)) for e in found[:5]))
+        raise InputMissing(
+            "There is no Sentinel-2 image among the inputs.", where=", ".join(str(_where(e)) for e in found[:5]),
+            do="give a series folder (YYYY-MM-DD/s2.tif), GeoTIFFs, a manifest or .SAFE products.",
+        )  # fmt: skip
     return sorted(images, key=lambda i: (i.date, i.name))
 
 
@@ -173,7 +176,7 @@ def _version(baseline: str) -> float:
 
 
 def _bands(images: list[StoredImage], bands: Sequence[str] | None) -> tuple[list[StoredImage], tuple[str, ...]]:
-    """The images cut to the bands asked for, else to those every date has, in the order of the sensor."""
+    """The images cut to the bands asked for, else to those they all have; dates that differ are not passed over."""
     common = [b for b in L1C if all(b in image.bands for image in images)]
     chosen = tuple(band_name(b) for b in bands) if bands is not None else tuple(common)
     for image in images:
@@ -182,6 +185,13 @@ def _bands(images: list[StoredImage], bands: Sequence[str] | None) -> tuple[list
                 f"{image.date} has no band {', '.join(missing)}.", where=image.files[0] if image.files else image.name,
                 why=f"it has {', '.join(image.bands)}.", do="leave the band out of --bands, or complete the series.",
             )  # fmt: skip
+    least = min(images, key=lambda image: len(image.bands))
+    if bands is None and common and (extra := [b for b in L1C if any(b in i.bands for i in images) and b not in common]):
+        raise InputsContradict(
+            f"The dates have different bands: {least.date} has {', '.join(least.bands)}.", where=least.name,
+            why=f"other dates have {', '.join(extra)} too.",
+            do=f"complete the date, leave it out, or choose the common bands with --bands {','.join(common)}.",
+        )  # fmt: skip
     if not chosen or len(set(chosen)) < len(chosen):
         raise InputUnsupported("The dates share no band.", why="; ".join(f"{i.date}: {','.join(i.bands)}" for i in images[:4]))
     return [
