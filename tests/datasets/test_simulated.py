@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from unclouded.datasets.sky import sun
 from unclouded.errors import UsageError
 from unclouded.raster import open_raster, read
 from unclouded.sample import HIDING, Cover, Window
+from unclouded.scenes.scene import Layer, Scene, reflectance_of
 from unclouded.units import to_reflectance
 
 ALL = {"cover": [0.3, 0.5, 0.6, 1.0], "kinds": ["cumulus", "bank", "cirrus", None], "dates": 4}
@@ -402,6 +404,23 @@ def test_the_offset_moves_counts_not_reflectance() -> None:
         new.counts(0, layer, at).astype(int) - old.counts(0, old.layers(0)[0], at), np.full((10, 30, 30), 1000)
     )
     assert np.array_equal(new.s2(0, at)[0], old.s2(0, at)[0])
+
+
+def test_a_scene_reads_a_simulated_source_like_any_other() -> None:
+    source = SimulatedSource(make_world(seed=7, size=(40, 50), dates=3))
+    scene = Scene(
+        place=source.place, shape=source.world.shape, dates=source.world.dates, source=source,
+        s1_dates=source.world.s1_dates, s1_orbits=source.world.s1_orbits,
+    )  # fmt: skip
+    place, at = hold(source), Window(7, 11, 20, 30)
+    read, whole = scene.read(at), place.sample.crop(at)
+    for name in ("s2", "s2_valid", "s1", "scl"):
+        assert np.array_equal(getattr(read, name), getattr(whole, name))
+    assert read.place.grid == whole.place.grid and read.place.origin == whole.place.origin
+    stored = source.layers(0)[0]
+    assert np.array_equal(reflectance_of(source.counts(0, stored, at), stored)[0], whole.s2[0])
+    as_layer = Layer(**{f.name: getattr(stored, f.name) for f in fields(Layer)})
+    assert as_layer.shape == (40, 50) and as_layer.bands == source.place.bands
 
 
 def test_the_target_carries_its_truth(place: SimulatedPlace) -> None:

@@ -159,7 +159,7 @@ class Sky:
     def air(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> tuple[Field, Field]:
         """Smooth variation of gain and haze over the ground, (H, W) each, about 1."""
         return (
-            1 + np.float32(0.010) * smooth(self.salt + 11, rows, cols, 190),
+            1 + np.float32(0.015) * smooth(self.salt + 11, rows, cols, 190),
             np.clip(1 + np.float32(0.35) * smooth(self.salt + 12, rows, cols, 140), 0, 2),
         )
 
@@ -243,13 +243,13 @@ def add_path(seen: Field, bands: tuple[str, ...], sky_view: View | None) -> Fiel
 
 
 def date_effects(salt: int, level: str) -> tuple[Field, Field]:
-    """Gain and haze (13,) of one date: about 2.5 % and 0.005, smooth over wavelength."""
+    """Gain and haze (13,) of one date: about 3.5 % and 0.007, smooth over wavelength."""
     draw = uniform(salt, np.arange(8)) + uniform(salt + 1, np.arange(8)) + uniform(salt + 2, np.arange(8)) - np.float32(1.5)
     draw = draw * 2  # unit variance
     wavelength = np.array([BY_NAME[b].nanometres for b in L1C], np.float32)
     tilt = np.log(wavelength / 860) / np.log(np.float32(3))
-    gain = 1 + np.float32(0.02) * draw[0] + np.float32(0.014) * draw[1] * tilt
-    aerosol = np.float32(0.005) * draw[2] if level == "L2A" else np.float32(0.006) * np.abs(draw[2])
+    gain = 1 + np.float32(0.03) * draw[0] + np.float32(0.018) * draw[1] * tilt
+    aerosol = np.float32(0.007) * draw[2] if level == "L2A" else np.float32(0.008) * np.abs(draw[2])
     return gain, aerosol * (wavelength / 560) ** np.float32(-1.3)
 
 
