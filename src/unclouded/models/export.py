@@ -60,7 +60,9 @@ def export_onnx(remover: SingleDate, path: Path, side: int = 256) -> None:
     if missing:
         raise UsageError(f"ONNX export needs {' and '.join(missing)}.", do=f"pip install {' '.join(missing)}, or export --pt2.")
     module = Physical(remover).eval()
-    program = torch.onnx.export(module, _example(remover, side), input_names=list(module.names), output_names=["clear"], dynamo=True)
+    program = torch.onnx.export(
+        module, _example(remover, side), input_names=list(module.names), output_names=["clear"], dynamo=True
+    )
     if program is None:
         raise OutputFailed("The network could not be exported as ONNX.", where=path)
     try:
@@ -72,5 +74,7 @@ def export_onnx(remover: SingleDate, path: Path, side: int = 256) -> None:
 def _example(remover: SingleDate, side: int) -> tuple[Tensor, ...]:
     multiple = remover.needs.multiple_of
     if side < remover.smallest or side % multiple:
-        raise UsageError(f"This network takes sides that are multiples of {multiple} px, at least {remover.smallest}; got {side}.")
+        raise UsageError(
+            f"This network takes sides that are multiples of {multiple} px, at least {remover.smallest}; got {side}."
+        )
     return tuple(v for v in _named(remover.example(side)).values() if v is not None)

@@ -329,6 +329,7 @@ class WindowAttention(nn.Module):
         mixed = torch.addmm(bias[:, None], weight[:, :, 0, 0], difference.flatten(1))
         return (torch.sigmoid(mixed) if self.sigmoid else torch.softmax(mixed, 0)).view_as(difference)
 
+
 def _logits(q: Tensor, k: Tensor) -> Tensor:
     """q k / sqrt(d): (heads, windows, tokens, tokens)."""
     return (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -383,7 +384,7 @@ class DynamicFilter(nn.Module):
         for c in range(0, s.shape[1], step):
             at = slice(c * taps, (c + step) * taps)
             filters = torch.baddbmm(bias[at, None], weight[at, :, 0, 0].expand(b, -1, -1), made.flatten(2))
-            filters = nf.leaky_relu_(filters, 0.1).unflatten(2, (h, w))
+            filters = nf.leaky_relu_(filters, 0.1).view(b, -1, h, w)
             parts.append(dynamic_filter(s[:, c : c + step], filters))
         return torch.cat(parts, 1)
 

@@ -137,7 +137,7 @@ def keras_dsen2cr(tensors: Tensors) -> tuple[dsen2cr.Config, dict[str, Tensor]]:
     """Keras layers ".../conv2d_7/kernel:0" in order of their number; kernels from HWIO to OIHW."""
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if m := re.search(r"conv2d(?:_(\d+))?/(kernel|bias)(?::0)?$", name):
+        if (m := re.search(r"conv2d(?:_(\d+))?/(kernel|bias)(?::0)?$", name)) and not name.startswith("optimizer"):
             layers.setdefault(int(m[1] or 0), {})[m[2]] = tensor
     ordered = [layers[n] for n in sorted(layers)]
     pairs = (len(ordered) - 2) // 2
@@ -226,3 +226,33 @@ PUBLISHED: dict[str, Published] = {
         model="spagan", convert=torch_spagan, url="https://github.com/Penn000/SpA-GAN_for_cloud_removal", licence="MIT",
         trained_on="RICE"),
 }  # fmt: skip
+
+
+def _drive(file: str) -> str:
+    return f"https://drive.google.com/file/d/{file}/view"
+
+
+def _meraner(file: str, loss: str, *, sar: bool, psnr: float, ssim: float, sam: float) -> Weights:
+    return Weights(
+        model="dsen2cr" if sar else "dsen2cr-optical", url=_drive(file), licence="GPL-3.0 (the repository's)",
+        trained_on=f"SEN12MS-CR, earlier release; loss {loss}", citation="Meraner et al. 2020, Table 1",
+        numbers={"psnr": psnr, "ssim": ssim, "sam": sam},
+    )  # fmt: skip
+
+
+# Files their authors offer. None is shipped or fetched here: licences differ or are not stated.
+KNOWN: tuple[Weights, ...] = (
+    _meraner("1L3YUVOnlg67H5VwlgYO9uC9iuNlq7VMg", "CARL", sar=True, psnr=28.7, ssim=0.875, sam=8.15),
+    _meraner("1zv4_91Yr2IYyYDoqhZw8KpnfvfLhkuBB", "L1", sar=True, psnr=29.3, ssim=0.878, sam=8.07),
+    _meraner("1VHZa5-lX68mA2FbHeCiQsUq13oECw9DA", "CARL", sar=False, psnr=27.6, ssim=0.870, sam=8.98),
+    _meraner("11Th6UwKMXla7LGxsFJXwj-Jx9bSKlWUH", "L1", sar=False, psnr=28.8, ssim=0.873, sam=8.97),
+    Weights(
+        model="glfcr-as-published", url="https://github.com/xufangchn/GLF-CR", licence="none stated", trained_on=SEN12MSCR,
+        citation="Xu et al. 2022, Table 1", numbers={"psnr": 29.0793, "ssim": 0.8855, "sam": 7.6455, "mae": 0.0266}),
+    Weights(
+        model="spagan", url="https://github.com/Penn000/SpA-GAN_for_cloud_removal", licence="MIT", trained_on="RICE1",
+        citation="Pan 2020; the repository's README", numbers={"psnr": 30.232, "ssim": 0.954}),
+    Weights(
+        model="spagan", url="https://github.com/Penn000/SpA-GAN_for_cloud_removal", licence="MIT", trained_on="RICE2",
+        citation="Pan 2020; the repository's README", numbers={"psnr": 28.368, "ssim": 0.906}),
+)  # fmt: skip

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unclouded.bands import L1C
 from unclouded.errors import InputUnsupported
+
+if TYPE_CHECKING:
+    from unclouded.models.needs import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,6 @@ class Network:
     source: str
     preset: Mapping[str, Any] = field(default_factory=dict)
     assumed: str = ""  # what the paper leaves open and was decided here
-    weights: str = ""  # where its authors publish weights, and under which licence
 
 
 SINGLE_DATE: dict[str, Network] = {
@@ -154,3 +156,12 @@ def size(name: str, side: int = 256, config: Any = None) -> Size:
 def _named(path: str) -> Any:
     module, name = path.split(":")
     return getattr(import_module(f"unclouded.models.{module}"), name)
+
+
+def needs_of(name: str) -> Needs:
+    """What a network needs at its published size, without building it in memory."""
+    import torch
+
+    with torch.device("meta"):
+        needs: Needs = network_class(name)[0](published_config(name)).needs
+    return needs
