@@ -41,6 +41,7 @@ class Config:
     rule: Rule
     days: int = 60
     causal: bool = False  # only dates before the target
+    never: float | None = None  # reflectance where no date is clear (Ebel et al. 2022, mosaicing: 0.5); None: refused
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Average:
         return replace(self, order=tuple(dt[_rank(dt, clear)].tolist()))
 
     def __call__(self, batch: Batch) -> Prediction:
-        """Reflectance (B, C, H, W) with age and support; NaN where no other date is clear."""
+        """Reflectance (B, C, H, W) with age and support; NaN (or `never`) where no other date is clear."""
         import torch
 
         assert batch.target_day is not None, "a remover needs Batch.target_day"
@@ -71,7 +72,10 @@ class Average:
             )
         ]
         s2, age, support = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
-        source = torch.where(age == NO_AGE, int(Source.REFUSED), int(Source.DATES)).to(torch.uint8)
+        without = Source.REFUSED if self.config.never is None else Source.PRIOR
+        source = torch.where(age == NO_AGE, int(without), int(Source.DATES)).to(torch.uint8)
+        if self.config.never is not None:
+            s2 = torch.where((age == NO_AGE)[:, None], self.config.never, s2)
         return Prediction(s2=s2, source=source, age=age.to(torch.int16), support=support.to(torch.int16))
 
     def _one(self, s2: Floats, clear: Bools, dt: Ints) -> tuple[Floats, Ints, Ints]:

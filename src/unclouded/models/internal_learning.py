@@ -49,6 +49,10 @@ DEEPEST = 4  # pixels: the least side of the deepest features
 class Config:
     """Published: windows of 5 dates, 20 passes of 100 iterations, Adam 0.01, weights 1 and 0.01.
 
+    - `as_published`: radar or noise alone drives the network, the noise is another for every date, and borders in time are 0.
+      A date that is hidden as a whole is then anything. Ours: the noise is the same for all dates, a further channel holds
+      the day, first and last dates are repeated, and the loss holds neighbouring dates together where one is hidden, by
+      the weight `quiet` (Zhang et al. 2019 do so along the optical flow).
     - `drive`: radar (`s1`), noise, or radar where there is some (`auto`); `jitter`: noise added to the input at each iteration.
     - `dates`: how many take part; `window`, `shared`: dates fitted together, and how many of them two windows share.
     - `widths`: features per level of the U-Net, the image halved between levels.
@@ -56,6 +60,7 @@ class Config:
     - `arithmetic`: bfloat16 where the processor computes with it, or always float32.
     """
 
+    as_published: bool = False
     drive: Literal["auto", "s1", "noise"] = "auto"
     dates: int = 5
     choose: Choose = "nearest"
@@ -67,6 +72,7 @@ class Config:
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)
     noise_channels: int = 8
     jitter: float = 0.03
+    quiet: float = 0.1
     perceptual: str = "off"
     perceptual_weight: float = 0.01
     held_out: float = 0.1
@@ -116,14 +122,14 @@ class InternalLearning(SceneSolver):
 class Network(nn.Module):
     """(1, c_in, T, H, W) -> (1, c_out, T, H, W) in [0, 1]: a U-Net of 3-D convolutions; dates are never halved, images are."""
 
-    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...], conv: type[nn.Conv3d] = nn.Conv3d) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.first = nn.Sequential(*_twice(c_in, widths[0], 1))
-        self.down = nn.ModuleList(nn.Sequential(*_twice(a, b, 2)) for a, b in pairs)
+        self.first = nn.Sequential(*_twice(c_in, widths[0], 1, conv))
+        self.down = nn.ModuleList(nn.Sequential(*_twice(a, b, 2, conv)) for a, b in pairs)
         self.skip = nn.ModuleList(nn.Conv3d(a, SKIP, 1) for a, _ in reversed(pairs))
         self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in reversed(pairs))
-        self.up = nn.ModuleList(nn.Sequential(*_twice(a + SKIP, a, 1)) for a, _ in reversed(pairs))
+        self.up = nn.ModuleList(nn.Sequential(*_twice(a + SKIP, a, 1, conv)) for a, _ in reversed(pairs))
         self.last = nn.Conv3d(widths[0], c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,12 +145,25 @@ class Network(nn.Module):
         return torch.sigmoid(self.last(y))
 
 
-def _twice(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+class RepeatedEnds(nn.Conv3d):
+    """A convolution of width 3 that repeats the first and the last date, so that it cannot tell which date it looks at."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, D, T, h, w)."""
+        longer = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
+        return functional.conv3d(longer, self.weight, self.bias, _three(self.stride), (0, 1, 1))
+
+
+def _three(n: tuple[int, ...]) -> tuple[int, int, int]:
+    return n[0], n[1], n[2]
+
+
+def _twice(c_in: int, c_out: int, stride: int, conv: type[nn.Conv3d]) -> list[nn.Module]:
     """Two convolutions over dates and image, each normalised over the window."""
     layers: list[nn.Module] = []
     for c, step in ((c_in, stride), (c_out, 1)):
         norm = nn.InstanceNorm3d(c_out, affine=True)
-        layers += [nn.Conv3d(c, c_out, 3, (1, step, step), 1), norm, nn.LeakyReLU(0.2, inplace=True)]
+        layers += [conv(c, c_out, 3, (1, step, step), 1), norm, nn.LeakyReLU(0.2, inplace=True)]
     return layers
 
 
@@ -178,25 +197,37 @@ class Fit:
     def __post_init__(self) -> None:
         c, cube = self.config, self.cube
         self.draw = torch.Generator().manual_seed(c.seed)
-        self.truth = torch.from_numpy(cube.x).clamp(0, 1).movedim(0, 1)[None]  # (1, C, T, H, W)
         clear = torch.from_numpy(cube.clear)
+        seen = np.where(cube.clear[:, None], cube.x, np.float32(0))  # what is hidden cannot leak, not even NaN
+        self.truth = torch.from_numpy(seen).clamp(0, 1).movedim(0, 1)[None]  # (1, C, T, H, W)
         held = held_out(cube.clear, c.held_out, c.seed)
         self.held = torch.from_numpy(held)[None, None]
         self.learn = (clear & ~self.held[0, 0])[None, None]
         self.drive = self._drive()
         widths = widths_for(c.widths, cube.x.shape[-2:])
-        self.network = _network(self.drive.shape[1], self.truth.shape[1], widths, c.seed)
+        conv = nn.Conv3d if c.as_published else RepeatedEnds
+        with torch.random.fork_rng(devices=[]):
+            self.network = Network(self.drive.shape[1], self.truth.shape[1], widths, conv)
+        framework_default(self.network, c.seed)
         self.features = encoder(c.perceptual, self.truth.shape[1], c.seed)
         self.half = c.arithmetic == "auto" and has_bfloat16(self.truth.device)
         self.adam = torch.optim.Adam(self.network.parameters(), c.rate)
 
     def _drive(self) -> Tensor:
+        """What goes into the network: radar in [0, 1] or Gaussian noise, and (ours) the day in [-1, 1]; (1, c_in, T, H, W)."""
         c, cube = self.config, self.cube
+        t, _, h, w = cube.x.shape
         if c.drive != "noise" and cube.s1 is not None and cube.s1_valid is not None:
             s1 = torch.from_numpy(np.where(cube.s1_valid[:, None], cube.s1, np.float32(FILL_DB)))
-            return scale_radar(s1, BOTH_25, 0, 1).movedim(0, 1)[None]
-        t, _, h, w = cube.x.shape
-        return torch.randn(1, c.noise_channels, t, h, w, generator=self.draw)
+            drive = scale_radar(s1, BOTH_25, 0, 1).movedim(0, 1)[None]
+        else:
+            frames = t if c.as_published else 1
+            drive = torch.randn(1, c.noise_channels, frames, h, w, generator=self.draw).expand(-1, -1, t, -1, -1)
+        if c.as_published:
+            return drive
+        days = torch.from_numpy(cube.days - cube.days[0]).float()
+        day = 2 * days / days[-1].clamp(min=1) - 1
+        return torch.cat([drive, day[None, None, :, None, None].expand(1, 1, t, h, w)], 1)
 
     def run(self) -> Floats:
         """Passes over the windows until the held-out pixels get no better; all dates (T, C, H, W)."""
@@ -218,25 +249,28 @@ class Fit:
 
     def _one_pass(self, window: slice, one: Best, done: int, total: int) -> int:
         c = self.config
-        truth, learn, held = self.truth[:, :, window], self.learn[:, :, window], self.held[:, :, window]
+        truth, held = self.truth[:, :, window], self.held[:, :, window]
         for step in range(c.iterations):
-            output = self.step(window, truth, learn)
+            output = self.step(window)
             if step % CHECK == CHECK - 1 or step == c.iterations - 1:
                 error = one.look(output, truth, held)
                 if self.progress is not None:
                     self.progress(done + step + 1, total, error)
         return done + c.iterations
 
-    def step(self, window: slice, truth: Tensor, learn: Tensor) -> Tensor:
+    def step(self, window: slice) -> Tensor:
         """One iteration of Algorithm 1 on a window of dates. Returns the output before it learned, (1, C, T, H, W)."""
         c = self.config
-        drive = self.drive[:, :, window]
+        truth, learn, drive = self.truth[:, :, window], self.learn[:, :, window], self.drive[:, :, window]
+        clear = learn | self.held[:, :, window]
         if c.jitter:
             drive = drive + c.jitter * torch.randn(drive.shape, generator=self.draw)
         with torch.autocast(truth.device.type, torch.bfloat16, enabled=self.half):
             output = self.network(drive)
         output = output.float()
         loss = masked_square(output, truth, learn)
+        if not c.as_published and c.quiet:
+            loss = loss + c.quiet * unrest(output, clear)
         if self.features is not None:
             loss = loss + c.perceptual_weight * perceptual(self.features, output, truth, learn)
         self.adam.zero_grad()
@@ -254,13 +288,6 @@ class Fit:
             count[:, :, window] += 1
         series: Floats = (total / count)[0].movedim(0, 1).contiguous().numpy()
         return series
-
-
-def _network(c_in: int, c_out: int, widths: tuple[int, ...], seed: int) -> Network:
-    with torch.random.fork_rng(devices=[]):
-        network = Network(c_in, c_out, widths)
-    framework_default(network, seed)
-    return network
 
 
 @contextmanager
@@ -300,6 +327,13 @@ def held_out(clear: Bools, share: float, seed: int) -> Bools:
 def masked_square(output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
     """Equation 5: mean square over the clear pixels. (1, C, T, H, W) and (1, 1, T, H, W)."""
     return ((output - truth) * clear).square().sum() / (clear.sum() * truth.shape[1]).clamp(min=1)
+
+
+def unrest(output: Tensor, clear: Tensor) -> Tensor:
+    """Mean square difference of neighbouring dates, over the pixels that are hidden on either."""
+    hidden = ~(clear[:, :, 1:] & clear[:, :, :-1])
+    step = output[:, :, 1:] - output[:, :, :-1]
+    return (step * hidden).square().sum() / (hidden.sum() * output.shape[1]).clamp(min=1)
 
 
 def perceptual(features: Encoder, output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:

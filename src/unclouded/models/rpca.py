@@ -179,5 +179,7 @@ def largest_entries(matrix: Array, most: int) -> Array:
         return np.zeros_like(matrix)
     if most >= matrix.size:
         return matrix
-    least = np.partition(np.abs(matrix), matrix.size - most, axis=None)[matrix.size - most]
-    return np.where(np.abs(matrix) >= max(least, np.finfo(matrix.dtype).tiny), matrix, 0).astype(matrix.dtype)
+    chosen = np.argpartition(np.abs(matrix), matrix.size - most, axis=None)[matrix.size - most :]
+    kept = np.zeros_like(matrix)
+    kept.flat[chosen] = matrix.flat[chosen]
+    return kept
