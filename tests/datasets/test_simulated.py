@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from unclouded.bands import L1C
 from unclouded.datasets import radar
-from unclouded.datasets.climates import CLIMATES, CROPS, SURFACES
+from unclouded.datasets.climates import CLIMATES, CROP, CROPS, SURFACES
+from unclouded.datasets.ground import _parcel_states
 from unclouded.datasets.lattice import key
 from unclouded.datasets.simulated import (
     Event,
@@ -238,6 +239,31 @@ def test_a_wheat_field_greens_and_fades() -> None:
     assert 4 <= top <= 7 and ndvi[top] > 0.75  # 30 April to 29 June
     assert ndvi[0] < 0.55 and ndvi[-1] < 0.45
     assert (np.diff(ndvi[: top + 1]) > -0.02).all() and ndvi[9] < ndvi[7]
+
+
+@pytest.mark.parametrize(
+    ("crop", "doy", "green", "dry", "flood"),
+    [
+        ("winter wheat", 20, 0.30, 0.0, 0),  # autumn-sown: some green in winter
+        ("winter wheat", 150, 0.95, 0.0, 0),
+        ("winter wheat", 198, 0.03, 0.78, 0),  # ripe: straw, not yet harvested
+        ("winter wheat", 207, 0.0, 0.57, 0),  # stubble
+        ("winter wheat", 252, 0.0, 0.07, 0),
+        ("maize", 120, 0.0, 0.0, 0),
+        ("maize", 220, 0.93, 0.01, 0),
+        ("single rice", 160, 0.05, 0.0, 0.92),
+        ("single rice", 150, 0.02, 0.0, 0),
+        ("olives", 200, 0.42, 0.0, 0),
+    ],
+)
+def test_crops_keep_their_calendars(crop: str, doy: int, green: float, dry: float, flood: float) -> None:
+    none, full, late = np.zeros(1), np.ones(1, np.float32), np.ones(1, np.float32)  # no lag, full vigour, no catch crop
+    state = _parcel_states(CROP[crop], doy, none, full, late)[:, 0]
+    assert state[0] == pytest.approx(green, abs=0.03)
+    assert state[1] == pytest.approx(dry, abs=0.04)
+    assert state[3] == pytest.approx(flood, abs=0.01)
+    delayed = _parcel_states(CROP[crop], doy + 9, none + 9, full, late)[:, 0]
+    assert delayed == pytest.approx(state)  # a late field is the same field later
 
 
 def test_fields_of_one_crop_differ_and_their_texture_lasts(place: SimulatedPlace) -> None:
