@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import signal
@@ -47,10 +48,10 @@ def sample(size=(60, 72), hidden=slice(10, 40), poison=0.9, seed=0) -> Sample:
     )
 
 
-def run(out: Path, scene: Scene, model="linear", *, limits=None, block=768, resume=False, seed=0) -> Product:
+def run(out: Path, scene: Scene, model="linear", *, limits=None, block=768, resume=False, seed=0, workers=1) -> Product:
     return restore(
         scene, DAY, load(model), out, limits=limits or Limits(), resolution=None, options={"model": model}, block=block,
-        resume=resume, seed=seed,
+        resume=resume, seed=seed, workers=workers,
     )  # fmt: skip
 
 
@@ -92,6 +93,28 @@ def _poisoned(value: float) -> Sample:
 def test_blocks_do_not_matter(tmp_path):
     digests = {run(tmp_path / str(side), Scene.of(sample()), block=side).manifest["rasters"]["clear"] for side in (768, 24, 18)}
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("model", ["scene", "linear"])
+def test_workers_do_not_matter(tmp_path, model):
+    maps = Scene.of(sample()).masks
+    shared = np.memmap(tmp_path / "masks.u8", np.uint8, "w+", shape=maps.shape)
+    shared[:] = maps
+    scene = Scene.of(sample()).with_masks(shared)
+    made = [run(tmp_path / str(count), scene, model, block=24, workers=count).manifest for count in (1, 2, 4)]
+    assert made[0]["pixels"]["dates"] + made[0]["pixels"]["dates_sar"] == 900
+    assert all(m["digest"] == made[0]["digest"] and m["probe"] == made[0]["probe"] for m in made)
+
+
+def test_class_maps_in_a_file_travel_as_its_name(tmp_path):
+    scene = Scene.of(sample())
+    shared = np.memmap(tmp_path / "masks.u8", np.uint8, "w+", shape=scene.masks.shape)
+    shared[:] = scene.masks
+    assert scene.with_masks(shared).__getstate__()["masks"] == (str(tmp_path / "masks.u8"), scene.masks.shape)
+    again = copy.copy(scene.with_masks(shared))
+    assert np.array_equal(again.masks, scene.masks) and again.masks.filename == str(tmp_path / "masks.u8")
+    veiled = scene.with_masks(shared).veiled(0, [scene.window])
+    assert np.array_equal(copy.copy(veiled).masks, veiled.masks) and not np.array_equal(veiled.masks, shared)
 
 
 def test_limits_refuse_and_leave_no_data(tmp_path):

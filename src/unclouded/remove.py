@@ -12,9 +12,9 @@ publish      check, rename: the product is whole or not there           products
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,22 +25,24 @@ from numpy.typing import NDArray
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import DEFAULT, load
 from unclouded.sample import HIDING, NO_AGE, Cover, Source, Window, as_day
+from unclouded.workers import in_processes
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
     from unclouded.models.probe import Probe
+    from unclouded.products.assembly import Finished, Packing
     from unclouded.products.fill import Block, Guess, Limits
     from unclouded.products.product import Product
     from unclouded.scenes.scene import Layer, Scene
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-Progress = Callable[[Iterable[Window], int, str], Iterable[Window]]  # (blocks, how many, what for) -> the same blocks
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (blocks, how many, what for) -> the same blocks
 
 BLOCK = 768  # pixels; a multiple of 6, so that 10, 20 and 60 m pixels start together
 MASKS_IN_MEMORY = 512 * 2**20  # bytes of class maps kept in memory; more go to a scratch file
 
 
-def silent(blocks: Iterable[Window], total: int, what: str) -> Iterable[Window]:  # noqa: ARG001
+def silent(blocks: Iterable[Any], total: int, what: str) -> Iterable[Any]:  # noqa: ARG001
     """No progress bar."""
     return blocks
 
@@ -127,24 +129,46 @@ def restore(
     overwrite: bool = False,
     resume: bool = False,
     block: int = BLOCK,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Product:
-    """One date of a scene whose masks are known -> its product under `out`."""
+    """One date of a scene whose masks are known -> its product under `out`; the blocks are shared among `workers` processes."""
     from threadpoolctl import threadpool_limits
 
-    from unclouded.models.probe import measure
     from unclouded.products.product import ProductWriter
 
     model.needs.check(scene)
     job = {**options, "inputs": fingerprints(scene.decisions.get("files", []))}
     writer = ProductWriter(out, scene, date, job=job, resume=resume, overwrite=overwrite, block=block, resolution=resolution)
-    with writer, threadpool_limits(1, "blas"):  #               one thread: the same bits anywhere, and small matrices
-        remover = model.adapt(scene, date)  #                   solvers learn the place
-        probe = measure(model, scene, date, seed=seed)  #       the error of this very product; a sigma where there is none
+    with writer, threadpool_limits(1):  #                     one thread each: the same bits anywhere
+        if writer.finished:
+            return writer.publish()
+        remover, probe = study(model, scene, date, seed, workers)
         todo = writer.todo()
-        for window in progress(todo, len(todo), str(date)):
-            writer.write(rebuild(scene, date, window, remover, probe, limits, writer.layers))
-        return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source)
+        work = partial(finish, scene, date, remover, probe, limits, writer.packing)
+        for done in progress(in_processes(work, todo, workers), len(todo), str(date)):
+            writer.keep(done)
+        return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source, workers=workers)
+
+
+def study(model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, workers: int) -> tuple[CloudRemover, Probe]:
+    """The remover, adapted to the place, and what it errs on this very date where clear patches of it are hidden."""
+    from unclouded.models.probe import measure
+
+    tasks = {"adapt": partial(model.adapt, scene, date), "measure": partial(measure, model, scene, date, seed=seed)}
+    done: dict[str, Any] = dict(in_processes(_named, list(tasks.items()), workers))
+    return done["adapt"], done["measure"]
+
+
+def _named(task: tuple[str, Callable[[], Any]]) -> tuple[str, Any]:
+    return task[0], task[1]()
+
+
+def finish(
+    scene: Scene, date: np.datetime64, remover: CloudRemover, probe: Probe, limits: Limits, packing: Packing, block: Window
+) -> Finished:
+    """One block, rebuilt and packed for the journal; in any process."""
+    return packing(rebuild(scene, date, block, remover, probe, limits, packing.layers))
 
 
 def rebuild(
@@ -169,20 +193,21 @@ def rebuild(
 
 
 def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArray[np.bool_], remover: CloudRemover) -> Guess:
-    """The remover's guess for a block (H, W), computed only for the tiles that hold a wanted pixel."""
+    """The remover's guess for a block (H, W), computed only where there are wanted pixels."""
     from unclouded.products.fill import Guess
     from unclouded.sample import Batch
     from unclouded.tiling.grid import cut
+    from unclouded.tiling.groups import groups
 
     needs = remover.needs
-    inner = _bounding(wanted, block)
-    tiles = [inner.grow(needs.halo, scene.shape)] if needs.tile is None else cut(scene.shape, needs.tile, needs.halo, inner)
+    if needs.tile is None:
+        parts = [(part.grow(needs.halo, scene.shape), part) for part in groups(wanted, block, needs.halo)]
+    else:
+        parts = [(tile, tile) for tile in cut(scene.shape, needs.tile, needs.halo, block) if _touches(wanted, tile, block)]
     guesses = [
-        (tile, Guess.of(remover(Batch.stack([scene.read(tile, target=date)]))))
-        for tile in tiles
-        if _touches(wanted, tile, block)
+        (kept, Guess.of(remover(Batch.stack([scene.read(seen, target=date)]))).crop(kept.inside(seen))) for seen, kept in parts
     ]
-    return _together(guesses, block, scene.shape, needs.halo)
+    return _together(guesses, block, scene.shape, 0 if needs.tile is None else needs.halo)
 
 
 def _together(guesses: list[tuple[Window, Guess]], block: Window, shape: tuple[int, int], halo: int) -> Guess:
@@ -250,12 +275,6 @@ def chosen_dates(scene: Scene, date: Any, all_dates: bool) -> list[np.datetime64
             do="give --date YYYY-MM-DD or --all-dates.",
         )  # fmt: skip
     return [scene.dates[scene.index(as_day(date))]]
-
-
-def _bounding(wanted: NDArray[np.bool_], block: Window) -> Window:
-    rows, cols = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
-    height, width = int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
-    return Window(block.row + int(rows[0]), block.col + int(cols[0]), height, width)
 
 
 def _touches(wanted: NDArray[np.bool_], tile: Window, block: Window) -> bool:

@@ -22,7 +22,7 @@ from unclouded.errors import (
     UsageError,
     VerificationFailed,
 )
-from unclouded.products import cog, product
+from unclouded.products import assembly, cog, product
 from unclouded.products.fill import Limits, fill
 from unclouded.products.product import ProductWriter, load_product, plain, product_id
 from unclouded.raster import open_raster
@@ -332,7 +332,7 @@ def test_a_raster_that_does_not_read_back_is_not_published(tmp_path, monkeypatch
     def bent(path, plane, pieces, **options):
         cog.write_cog(path, plane, ((at, values if at.row else values ^ 1) for at, values in pieces), **options)
 
-    monkeypatch.setattr(product, "write_cog", bent)
+    monkeypatch.setattr(assembly, "write_cog", bent)
     with pytest.raises(VerificationFailed, match="does not read back") as caught:
         finish(tmp_path, mixed(30, 30))
     assert caught.value.code == 23 and not (tmp_path / "2020-06-01").exists()
@@ -341,7 +341,7 @@ def test_a_raster_that_does_not_read_back_is_not_published(tmp_path, monkeypatch
         cog.write_cog(path, plane, pieces, **options)
         path.write_bytes(path.read_bytes()[:-300])
 
-    monkeypatch.setattr(product, "write_cog", torn)
+    monkeypatch.setattr(assembly, "write_cog", torn)
     with pytest.raises(VerificationFailed):
         finish(tmp_path, mixed(30, 30), resume=True)
     monkeypatch.undo()

@@ -44,6 +44,15 @@ class Guess:
 
         return Guess(s2=array("s2"), sigma=array("sigma"), source=array("source"), age=array("age"))
 
+    def crop(self, window: Window) -> Guess:
+        """The part of the guess in a window of it."""
+        at = window.slices
+
+        def cut(array: Any) -> Any:
+            return None if array is None else array[(..., *at)]
+
+        return Guess(s2=cut(self.s2), sigma=cut(self.sigma), source=cut(self.source), age=cut(self.age))
+
     def with_sigma(self, per_band: NDArray[np.floating]) -> Guess:
         """The same guess with a constant sigma (C,) per band, in reflectance."""
         return replace(self, sigma=np.asarray(per_band, np.float32)[:, None, None])

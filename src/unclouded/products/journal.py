@@ -45,6 +45,21 @@ class Entry(NamedTuple):
     pixels: dict[str, int]
 
 
+class Packed(NamedTuple):
+    """The arrays of one block as they lie in its file."""
+
+    pieces: tuple[Piece, ...]
+    data: tuple[bytes, ...]
+
+
+def pack(arrays: tuple[NDArray[Any], ...]) -> Packed:
+    """Compress arrays one by one, with the place and the checksum of each."""
+    data = tuple(zlib.compress(array.tobytes(), 1) for array in arrays)
+    starts = np.cumsum([0, *map(len, data)]).tolist()
+    pieces = (Piece(at, len(d), crc_of(array)) for at, d, array in zip(starts, data, arrays, strict=False))
+    return Packed(tuple(pieces), data)
+
+
 class BlockDamaged(Exception):
     """A block's bytes are not those its journal line vouches for. Stays inside this room."""
 
@@ -59,18 +74,17 @@ class Journal:
 
     def add(self, window: Window, arrays: tuple[NDArray[Any], ...], pixels: Mapping[str, int]) -> None:
         """Keep a block for good: when this returns, a power cut does not lose it. Raises OSError."""
-        packed = [zlib.compress(a.tobytes(), 1) for a in arrays]
-        starts = np.cumsum([0, *map(len, packed)]).tolist()
-        pieces = tuple(
-            Piece(start, len(data), crc_of(a)) for start, data, a in zip(starts, packed, arrays, strict=False)
-        )  # fmt: skip
+        self.keep(window, pack(arrays), pixels)
+
+    def keep(self, window: Window, packed: Packed, pixels: Mapping[str, int]) -> None:
+        """The same for arrays that are packed already."""
         with open(self._file(window), "wb") as file:
-            file.writelines(packed)
+            file.writelines(packed.data)
             sync(file.fileno())
         sync_folder(self.folder)
-        entry = Entry(window, pieces, dict(pixels))
+        entry = Entry(window, packed.pieces, dict(pixels))
         with open(self._path, "ab") as file:
-            file.write(json.dumps({"block": window, "pieces": pieces, "pixels": entry.pixels}).encode() + b"\n")
+            file.write(json.dumps({"block": window, "pieces": entry.pieces, "pixels": entry.pixels}).encode() + b"\n")
             file.flush()
             sync(file.fileno())
         self.entries[window] = entry

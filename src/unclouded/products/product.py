@@ -8,14 +8,13 @@ OUT/manifest.json    the dates that are there
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -24,17 +23,16 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import unclouded
-from unclouded.errors import InputCorrupt, InputMissing, OutputFailed, RecordError, UsageError, VerificationFailed
-from unclouded.products.cog import Plane, is_cog, nearly_full, raster_digest, write_cog
+from unclouded.errors import InputCorrupt, InputMissing, OutputFailed, RecordError, UsageError
+from unclouded.products.assembly import Assembly, Finished, Packing
+from unclouded.products.cog import Plane
 from unclouded.products.fill import SIGMA_UNIT, SIGMA_UNKNOWN, Block, layers_of
 from unclouded.products.journal import (
     Journal,
     Lock,
     check_job,
-    crc_of,
     disk_errors,
     exchange,
     job_digest,
@@ -43,12 +41,12 @@ from unclouded.products.journal import (
     write_file,
 )
 from unclouded.products.legend import COVER_COLOURS, COVER_NAMES, SOURCE_COLOURS, SOURCE_NAMES
-from unclouded.products.preview import Look, glimpse, quicklook, step_for
+from unclouded.products.preview import Look, quicklook, step_for
 from unclouded.products.report import Report, render
 from unclouded.products.stac import stac_item
-from unclouded.raster import open_raster, read
 from unclouded.sample import NO_AGE, Cover, Source, Window, as_day
 from unclouded.scenes.scene import Layer, Scene
+from unclouded.workers import in_processes
 
 BLOCK = 768  # pixels a side: a multiple of 6, so that 10, 20 and 60 m pixels end together
 SPACE = 1.3  # free space asked for, over the estimate
@@ -221,27 +219,32 @@ class ProductWriter:
 
     def write(self, block: Block) -> None:
         """Keep a finished block: once this returns, neither a kill nor a power cut loses it. Any order; twice is harmless."""
-        arrays = block.arrays()
+        self.keep(self.packing(block))
+
+    @property
+    def packing(self) -> Packing:
+        """What turns a block into what `keep` takes; another process can do it."""
+        return Packing(planes=self.planes, layers=self.layers, bands=self.scene.place.bands, step=self._step)
+
+    def keep(self, block: Finished) -> None:
+        """The same as `write` for a block that is packed already."""
         if block.window not in self.blocks:
             raise RecordError(f"{tuple(block.window)} is not a block of this product.")
-        for plane, array in zip(self.planes, arrays, strict=True):
-            at = plane.window(block.window)
-            expected = (len(plane.descriptions), at.height, at.width)
-            if array.shape != expected or array.dtype != plane.dtype:
-                raise RecordError(
-                    f"{plane.name}: a block of {expected} {plane.dtype} is expected, got {array.shape} {array.dtype}."
-                )
         with disk_errors(self.staging):
-            self.journal.add(
-                block.window, (*arrays, *glimpse(block, self.layers, self.scene.place.bands, self._step)), block.pixels()
-            )
+            self.journal.keep(*block)
 
     def publish(
-        self, *, probe: Mapping[str, Any] | None = None, sigma_source: str | None = None, notes: Mapping[str, Any] | None = None
+        self,
+        *,
+        probe: Mapping[str, Any] | None = None,
+        sigma_source: str | None = None,
+        notes: Mapping[str, Any] | None = None,
+        workers: int = 1,
     ) -> Product:
         """Assemble, check and publish. The manifest tells the job, what the scene's readers decided, and what is given here:
 
-        the probe's error, where sigma comes from ("model", "probe", "none"), and any further `notes` as JSON.
+        the probe's error, where sigma comes from ("model", "probe", "none"), and any further `notes` as JSON. `workers`: how
+        many processes write rasters at a time.
         Raises OutputFailed (nothing published), VerificationFailed (a file did not read back), TryAgain (a damaged block).
         """
         with disk_errors(self.staging):
@@ -249,7 +252,7 @@ class ProductWriter:
                 if left := self.todo():
                     raise RecordError(f"{len(left)} of {len(self.blocks)} blocks are not written yet, first {tuple(left[0])}.")
                 given = {"probe": probe, "sigma_source": sigma_source, **(notes or {})}
-                self._assemble(self.staging / "product", plain(given))
+                self._assemble(self.staging / "product", plain(given), workers)
                 self._swap(self.staging / "product")
                 self._journal = None
                 self.finished = True
@@ -258,10 +261,12 @@ class ProductWriter:
             shutil.rmtree(self.staging, ignore_errors=True)
         return load_product(self.final)
 
-    def _assemble(self, folder: Path, given: dict[str, Any]) -> None:
+    def _assemble(self, folder: Path, given: dict[str, Any], workers: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        rasters = {plane.name: self._raster(folder, n, plane) for n, plane in enumerate(self.planes)}
+        assembly = Assembly(folder, self.id, self.planes, self.blocks, self.journal)
+        digests = dict(in_processes(assembly, assembly.by_size(), workers))
+        rasters = {plane.name: digests[plane.name] for plane in self.planes}
         look = self._look()
         pixels = {name: sum(e.pixels[name] for e in self.journal.entries.values()) for name in (s.name.lower() for s in Source)}
         facts = {
@@ -280,36 +285,6 @@ class ProductWriter:
         for path in folder.iterdir():
             _sync_file(path)
         write_file(folder / MANIFEST, to_json(facts).encode())
-
-    def _raster(self, folder: Path, n: int, plane: Plane) -> str:
-        """Write one raster, read it back with a fresh handle against the journal, and return its digest."""
-        path = folder / f"{self.id}_{plane.name}.tif"
-        write_cog(path, plane, self._pieces(n, plane))
-        try:
-            differs = self._read_back(path, n, plane)
-        except InputCorrupt as error:
-            differs = error.what
-        if not differs:
-            return raster_digest(path)
-        if nearly_full(path.parent):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        raise VerificationFailed(
-            f"{path.name} does not read back as it was written. Nothing was published.", where=path, why=differs,
-            do="check the disk and run the same command with --resume.",
-        )  # fmt: skip
-
-    def _read_back(self, path: Path, n: int, plane: Plane) -> str:
-        """What is wrong with a raster just written, in words, or nothing."""
-        with open_raster(path) as source:
-            for window, entry in self.journal.entries.items():
-                if crc_of(read(source, source.indexes, plane.window(window))) != entry.pieces[n].crc:
-                    return f"its pixels of {tuple(window)} differ."
-        return "" if is_cog(path) else "it has not the layout of a Cloud Optimized GeoTIFF."
-
-    def _pieces(self, n: int, plane: Plane) -> Iterator[tuple[Window, NDArray[Any]]]:
-        for window in self.blocks:
-            at = plane.window(window)
-            yield at, self.journal.read(window, n, plane.dtype, (len(plane.descriptions), at.height, at.width))
 
     def _look(self) -> Look:
         """The small pictures and mean spectra of the whole scene, from those of its blocks."""

@@ -7,6 +7,7 @@ the same counts; `PixelSource` is what a reader implements.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -165,6 +166,19 @@ class Scene:
         if masks.shape != (len(self.dates), *self.shape) or masks.dtype != np.uint8:
             raise RecordError(f"masks have shape {masks.shape} {masks.dtype}; expected {(len(self.dates), *self.shape)} uint8.")
         return replace(self, masks=masks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Class maps that are a whole file travel to other processes as its name, so that all share its pages."""
+        maps = self.masks
+        if isinstance(maps, np.memmap) and maps.mode != "c" and os.path.getsize(str(maps.filename)) == maps.nbytes:
+            return {**self.__dict__, "masks": (str(maps.filename), maps.shape)}
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["masks"], tuple):
+            path, shape = state["masks"]
+            state = {**state, "masks": np.memmap(path, np.uint8, "r", shape=shape)}
+        self.__dict__.update(state)
 
     def veiled(self, i: int, windows: Sequence[Window]) -> Scene:
         """The same scene with more of date i hidden, as if under thick cloud: for measuring a remover on ground it could see.

@@ -1,0 +1,155 @@
+"""Work for several processes: items out, results back as they come; a process that dies is replaced, its item tried again.
+
+Each process gets the work once, then one item at a time, so that no more than one result per process is ever under way and
+the process that an item killed is known. One thread each: the same bits however many there are.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+from unclouded.errors import TryAgain, UncloudedError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ATTEMPTS = 3  # per item
+PRELOAD = ["rasterio", "scipy.ndimage", "torch", "unclouded.remove"]  # imported once for all processes
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass
+class _Task(Generic[T]):
+    item: T
+    failures: int = 0
+
+
+def in_processes(work: Callable[[T], R], items: Sequence[T], count: int, *, cache_mib: int = 64) -> Iterator[R]:
+    """`work` of every item, in the order in which they are done; with one process or one item it is done right here.
+
+    `work` must be picklable. `cache_mib`: what GDAL may keep of decoded rasters in each process. An UncloudedError of an item
+    ends the run at once; any other failure, and the death of a process, only after `ATTEMPTS`. Raises TryAgain then.
+    """
+    count = min(count, len(items))
+    if count <= 1:
+        yield from map(work, items)
+        return
+    waiting = deque(_Task(item) for item in items)
+    crew: list[_Worker[T, R]] = []
+    try:
+        crew.extend(_Worker(work, cache_mib) for _ in range(count))
+        for worker in crew:
+            worker.take(waiting)
+        while busy := [worker for worker in crew if worker.task is not None]:
+            ready = wait([worker.connection for worker in busy])
+            for worker in (w for w in busy if w.connection in ready):
+                done, result = worker.outcome(waiting)
+                worker.take(waiting)
+                if done:
+                    yield result
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+class _Worker(Generic[T, R]):
+    """One process, the pipe to it, and what it is doing."""
+
+    def __init__(self, work: Callable[[T], R], cache_mib: int) -> None:
+        self._start: Callable[[], tuple[BaseProcess, Connection]] = lambda: _started(work, cache_mib)
+        self.process, self.connection = self._start()
+        self.task: _Task[T] | None = None
+
+    def take(self, waiting: deque[_Task[T]]) -> None:
+        """Hand over the next item, to a new process if this one is gone."""
+        self.task = waiting.popleft() if waiting else None
+        if self.task is None:
+            return
+        try:
+            self.connection.send(self.task.item)
+        except OSError:
+            self.renew()
+            self.connection.send(self.task.item)
+
+    def outcome(self, waiting: deque[_Task[T]]) -> tuple[bool, Any]:
+        """(True, result), or (False, None) and the item waits for another attempt. Raises what is final."""
+        assert self.task is not None
+        try:
+            done, result = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join(10)
+            done, result = False, f"its process ended with code {self.process.exitcode}"
+            self.renew()
+        if done:
+            return True, result
+        if isinstance(result, UncloudedError):
+            raise result
+        self.task.failures += 1
+        if self.task.failures >= ATTEMPTS:
+            raise TryAgain(
+                f"A part of the work failed {ATTEMPTS} times.", where=repr(self.task.item), why=f"at last {result}",
+                do="continue with --resume and fewer --workers: a process that vanished was often short of memory.",
+            )  # fmt: skip
+        waiting.append(self.task)
+        return False, None
+
+    def renew(self) -> None:
+        """Put a fresh process in the place of this one."""
+        self.end()
+        self.process, self.connection = self._start()
+
+    def end(self) -> None:
+        """End the process, whatever it is doing: it owns nothing that could be left half done."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _started(work: Callable[[Any], Any], cache_mib: int) -> tuple[BaseProcess, Connection]:
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(PRELOAD)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(work, theirs, cache_mib), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _serve(work: Callable[[Any], Any], connection: Connection, cache_mib: int) -> None:
+    """The life of a process: items in, (True, result) or (False, why not) out, until the other end is gone."""
+    one_thread(cache_mib)
+    while True:
+        try:
+            item = connection.recv()
+            connection.send(_tried(work, item))
+        except (EOFError, BrokenPipeError, KeyboardInterrupt):
+            return
+
+
+def _tried(work: Callable[[Any], Any], item: Any) -> tuple[bool, Any]:
+    try:
+        return True, work(item)
+    except UncloudedError as error:
+        return False, error
+    except Exception:  # noqa: BLE001 - whatever it is, it is told to the process that asked
+        return False, traceback.format_exc(limit=-3)
+
+
+def one_thread(cache_mib: int) -> None:
+    """One thread for all arithmetic of this process, and a bound for what GDAL keeps of decoded rasters."""
+    from threadpoolctl import threadpool_limits
+
+    os.environ.update(dict.fromkeys(THREADS, "1"), GDAL_CACHEMAX=str(cache_mib))
+    threadpool_limits(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
