@@ -106,12 +106,41 @@ SINGLE_DATE: dict[str, Network] = {
 
 NETWORKS: dict[str, Network] = {**SINGLE_DATE}
 
+SERIES: dict[str, Network] = {
+    "resnet-mono": Network(
+        remover="seq2point:MonoResNet", config="seq2point:MonoConfig",
+        summary="the single-date baseline that the trunk of seq2point comes from",
+        source="Ebel et al. 2022, Table I",
+    ),
+    "seq2point": Network(
+        remover="seq2point:Seq2Point", config="seq2point:Config",
+        summary="residual trunks per date, then convolutions over time",
+        source="Ebel et al. 2022, section III-A",
+    ),
+    "stgan": Network(
+        remover="stgan:STGAN", config="stgan:Config",
+        summary="features of three dates joined in pairs",
+        source="Sarukkai et al. 2020; Ebel et al. 2022, Table I",
+    ),
+    "uncrtaints": Network(
+        remover="uncrtaints:UnCRtainTS", config="uncrtaints:Config",
+        summary="several dates weighted by attention, with a variance per pixel",
+        source="Ebel et al. 2023",
+    ),
+    "utilise": Network(
+        remover="utilise:UTilise", config="utilise:Config",
+        summary="a series in, the whole series out",
+        source="Stucker et al. 2023",
+    ),
+}  # fmt: skip
+
 
 def network(name: str) -> Network:
-    """A row. Raises InputUnsupported with the names there are."""
-    if name not in NETWORKS:
-        raise InputUnsupported(f"There is no network '{name}'.", why=f"networks are: {', '.join(NETWORKS)}.")
-    return NETWORKS[name]
+    """A row, of either table. Raises InputUnsupported with the names there are."""
+    known = NETWORKS | SERIES
+    if name not in known:
+        raise InputUnsupported(f"There is no network '{name}'.", why=f"networks are: {', '.join(known)}.")
+    return known[name]
 
 
 def network_class(name: str) -> tuple[type[Any], type[Any]]:
