@@ -136,6 +136,12 @@ def test_cover_is_as_asked(kind: str, asked: float) -> None:
     assert got == pytest.approx([asked, asked], abs=0.05)
 
 
+def test_a_sky_full_of_cirrus_is_still_thin() -> None:
+    place = simulate(seed=4, size=(120, 120), dates=1, cover=1.0, kinds="cirrus")
+    assert HIDING[place.cover].mean() > 0.99 and np.median(place.source.look(0, Window(0, 0, 120, 120)).total()) < 6
+    assert np.corrcoef(place.sample.s2[0, 6].ravel(), place.truth[0, 6].ravel())[0, 1] > 0.5  # the ground shines through
+
+
 def test_the_default_covers_have_clear_and_covered_dates_for_every_seed() -> None:
     for seed in range(20):
         covers = np.array(make_world(seed=seed, dates=12).covers)

@@ -289,7 +289,7 @@ def _calibrated(kind: Kind, salt: int, cover: float, light: Sun, extent: Window)
         layer = Layer(kind, salt, (low + high) / 2, height, plain.direction)
         shade = np.zeros_like(overhead) if kind.ice else layer.thickness(sunward)
         hidden = View((layer.thickness(overhead),), (kind.ice,), direct_light(shade)).cloud() >= np.float32(0.5)
-        low, high = (layer.threshold, high) if hidden.mean() > cover else (low, layer.threshold)
+        low, high = (layer.threshold, high) if hidden.mean() >= cover else (low, layer.threshold)
     return Layer(kind, salt, (low + high) / 2, height, plain.direction)
 
 
