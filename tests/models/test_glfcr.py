@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from models.parity import Golden
-from unclouded.models import glfcr
-from unclouded.models.glfcr import GLFCR, Config, Network, despeckled, dynamic_filter, shift_mask
+from unclouded.models import glfcr, window_attention
+from unclouded.models.glfcr import GLFCR, Config, Network, despeckled, dynamic_filter
 from unclouded.models.published import without_buffers
+from unclouded.models.window_attention import shift_mask
 
 REDUCED = Config(features=16, blocks=2, layers=2, growth=16, variant="as_published")
 
@@ -69,7 +70,7 @@ def test_filters_made_in_chunks_are_the_same(reduced, monkeypatch):
     with torch.no_grad():
         whole = net(g("in/cloudy"), g("in/sar"))
         monkeypatch.setattr(glfcr, "FILTER_VALUES_AT_ONCE", 1)
-        monkeypatch.setattr(glfcr, "WINDOWS_IN_CACHE", 3)
+        monkeypatch.setattr(window_attention, "WINDOWS_IN_CACHE", 3)
         assert torch.allclose(net(g("in/cloudy"), g("in/sar")), whole, atol=1e-6)
 
 

@@ -21,7 +21,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as nf
-from einops import rearrange
 from torch import Tensor, nn
 
 from unclouded.bands import L1C
@@ -29,14 +28,11 @@ from unclouded.models.needs import Needs
 from unclouded.models.scaling import VV_VH, scale_radar
 from unclouded.models.single_date import Frame, SingleDate, mirror_to
 from unclouded.models.start import framework_default
+from unclouded.models.window_attention import Streams, WindowAttention
 from unclouded.sample import Level
 
 Ablation = Literal["full", "without_sar", "concat", "without_stl", "without_gf", "without_df", "despeckled"]
-Streams = tuple[Tensor, Tensor | None]  # optical and radar features
 
-MASKED = -100.0  # added to the logits of tokens that the shift brought together from opposite borders
-WINDOWS_AT_ONCE = 512  # bounds memory; on a processor fewer, so that their attention maps stay in its cache
-WINDOWS_IN_CACHE = 16
 FILTER_VALUES_AT_ONCE = 2**22  # float32 values of dynamic filters, 16 MiB
 MEDIAN_SIDE = 5  # pixels; Table 3 does not state it
 
@@ -178,21 +174,50 @@ class DenseBlock(nn.Module):
             DenseLayer(config, f + c * config.growth, shifted=c % 2 == 1, drop=rates[index * config.layers + c])
             for c in range(config.layers)
         )
-        merge = partial(_conv, f + config.layers * config.growth, f, 3 if config.published else 1)
+        self.channels = f + config.layers * config.growth
+        merge = partial(_conv, self.channels, f, 3 if config.published else 1)
         self.LFF = merge()
         if config.two_streams:
             self.LFF_SAR = merge()
 
     def forward(self, x: Tensor, s: Tensor | None) -> Streams:
         """(B, F, h, w) twice -> the same."""
-        dense, dense_sar = x, s
+        dense = Growing(x, self.channels)
+        dense_sar = None if s is None else Growing(s, self.channels)
         for layer in self.convs:
-            dense, dense_sar = layer(dense, dense_sar)
-        return self.LFF(dense) + x, None if s is None else self.LFF_SAR(dense_sar) + s
+            y, y_sar = layer(dense.all(), None if dense_sar is None else dense_sar.all())
+            dense.append(y)
+            if dense_sar is not None:
+                dense_sar.append(y_sar)
+        return self.LFF(dense.all()) + x, None if dense_sar is None else self.LFF_SAR(dense_sar.all()) + s
+
+
+class Growing:
+    """Features that gain channels: written into one buffer, or concatenated where gradients are kept or the layout forbids."""
+
+    def __init__(self, first: Tensor, channels: int) -> None:
+        b, self.count, h, w = first.shape
+        in_place = not torch.is_grad_enabled() and b == 1 and first.is_contiguous()
+        self.buffer = first.new_empty(b, channels, h, w) if in_place else first
+        if in_place:
+            self.buffer[:, : self.count] = first
+
+    def append(self, more: Tensor) -> None:
+        """(B, G, h, w) behind what is there."""
+        end = self.count + more.shape[1]
+        if self.buffer.shape[1] >= end:
+            self.buffer[:, self.count : end] = more
+        else:
+            self.buffer = torch.cat([self.buffer, more], 1)
+        self.count = end
+
+    def all(self) -> Tensor:
+        """(B, C, h, w): everything so far."""
+        return self.buffer[:, : self.count]
 
 
 class DenseLayer(nn.Module):
-    """A convolution and a Swin layer per stream; the result is appended to the input's channels."""
+    """A convolution and a Swin layer per stream, on all features so far."""
 
     def __init__(self, config: Config, channels: int, *, shifted: bool, drop: float) -> None:
         super().__init__()
@@ -204,7 +229,10 @@ class DenseLayer(nn.Module):
         self.attends, self.norm_first = config.attends, not config.published
         if not config.attends:
             return
-        self.attn = WindowAttention(config, shifted=shifted)
+        self.attn = WindowAttention(
+            g, config.heads, config.window, shifted=shifted, two_streams=config.two_streams, guided=config.guided,
+            sigmoid=config.published,
+        )  # fmt: skip
         hidden = g * (2 if config.published else 4)
         for tail in ("", "_SAR") if config.two_streams else ("",):
             if self.norm_first:
@@ -213,15 +241,14 @@ class DenseLayer(nn.Module):
             self.add_module(f"mlp{tail}", MLP(g, hidden))
 
     def forward(self, x: Tensor, s: Tensor | None) -> Streams:
-        """(B, C, h, w) twice -> (B, C + G, h, w) twice."""
+        """(B, C, h, w) twice -> (B, G, h, w) twice."""
         y = torch.relu(self.conv(x)).permute(0, 2, 3, 1).contiguous()
         y_sar = None if s is None else torch.relu(self.conv_SAR(s)).permute(0, 2, 3, 1).contiguous()
         if self.attends:
             a, a_sar = self.attn(self._normed(y, ""), None if y_sar is None else self._normed(y_sar, "_SAR"))
             y = self._mixed(y, a, "")
             y_sar = None if y_sar is None or a_sar is None else self._mixed(y_sar, a_sar, "_SAR")
-        appended = torch.cat([x, y.permute(0, 3, 1, 2)], 1)
-        return appended, None if s is None or y_sar is None else torch.cat([s, y_sar.permute(0, 3, 1, 2)], 1)
+        return y.permute(0, 3, 1, 2), None if y_sar is None else y_sar.permute(0, 3, 1, 2)
 
     def _normed(self, tokens: Tensor, tail: str) -> Tensor:
         normed: Tensor = self.get_submodule(f"norm1{tail}")(tokens) if self.norm_first else tokens
@@ -252,113 +279,6 @@ def drop_path(change: Tensor, rate: float, training: bool) -> Tensor:
         return change
     kept = torch.rand(len(change), *[1] * (change.dim() - 1), device=change.device) >= rate
     return change * kept / (1 - rate)
-
-
-class WindowAttention(nn.Module):
-    """Self-attention in windows of both streams; radar's logits refine the optical ones through a gate (equations 7-9)."""
-
-    relative: Tensor
-
-    def __init__(self, config: Config, *, shifted: bool) -> None:
-        super().__init__()
-        g, self.heads, self.window = config.growth, config.heads, config.window
-        self.shifted, self.sigmoid = shifted, config.published
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * self.window - 1) ** 2, self.heads))
-        self.qkv, self.proj = nn.Linear(g, 3 * g), nn.Linear(g, g)
-        self.guided = config.guided
-        if config.two_streams:
-            self.qkv_SAR, self.proj_SAR = nn.Linear(g, 3 * g), nn.Linear(g, g)
-        if config.guided:
-            self.attn_fuse_1x1conv = nn.Conv2d(self.heads, self.heads, 1)
-        self.register_buffer("relative", relative_index(self.window), persistent=False)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """The table of relative positions starts as a truncated normal of 0.02; the layers draw by themselves."""
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    def forward(self, tokens: Tensor, tokens_sar: Tensor | None) -> Streams:
-        """(B, h, w, G) twice -> the same; h and w multiples of the window."""
-        h, w = tokens.shape[1:3]
-        shift = self.window // 2 if self.shifted and min(h, w) > self.window else 0
-        mask = shift_mask(h, w, self.window, shift).to(tokens) if shift else None
-        n = self.window**2
-        bias = self.relative_position_bias_table[self.relative.flatten()].view(n, n, self.heads).permute(2, 0, 1)[:, None]
-        x, s = self._windows(tokens, shift), None if tokens_sar is None else self._windows(tokens_sar, shift)
-        step = WINDOWS_IN_CACHE if tokens.device.type == "cpu" else WINDOWS_AT_ONCE
-        parts = []
-        for at in range(0, len(x), step):
-            added = bias if mask is None else bias + mask[torch.arange(at, min(at + step, len(x)), device=x.device) % len(mask)]
-            parts.append(self._attend(x[at : at + step], None if s is None else s[at : at + step], added))
-        optical = self._image([part[0] for part in parts], h, w, shift)
-        return optical, None if s is None else self._image([part[1] for part in parts if part[1] is not None], h, w, shift)
-
-    def _windows(self, tokens: Tensor, shift: int) -> Tensor:
-        """(B, h, w, G) -> (windows of all images, tokens, G), after the shift."""
-        rolled = torch.roll(tokens, (-shift, -shift), (1, 2)) if shift else tokens
-        return rearrange(rolled, "b (y p) (x q) g -> (b y x) (p q) g", p=self.window, q=self.window)
-
-    def _image(self, parts: list[Tensor], h: int, w: int, shift: int) -> Tensor:
-        n, layout = self.window, "(b y x) (p q) g -> b (y p) (x q) g"
-        tokens = rearrange(torch.cat(parts), layout, p=n, q=n, y=h // n, x=w // n)
-        return torch.roll(tokens, (shift, shift), (1, 2)) if shift else tokens
-
-    def _attend(self, x: Tensor, s: Tensor | None, added: Tensor) -> Streams:
-        """Some windows (windows, tokens, G) of both streams -> the same.
-
-        `added` (bias and mask) is the same in both streams, so it cancels in the gate's input and is added last.
-        """
-        q, k, v = self._heads(self.qkv(x))
-        logits = _logits(q, k)
-        if s is None:
-            return self.proj(_weighted(logits.add_(added), v)), None
-        q, k, v_sar = self._heads(self.qkv_SAR(s))
-        logits_sar = _logits(q, k)
-        if self.guided:
-            difference = logits_sar - logits
-            logits = torch.addcmul(logits, difference, self._gate(difference).to(logits.dtype))
-        return self.proj(_weighted(logits.add_(added), v)), self.proj_SAR(_weighted(logits_sar.add_(added), v_sar))
-
-    def _heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """(windows, tokens, 3 G) -> q, k, v, each (heads, windows, tokens, G / heads)."""
-        return rearrange(qkv, "w t (three n d) -> three n w t d", three=3, n=self.heads).contiguous().unbind()
-
-    def _gate(self, difference: Tensor) -> Tensor:
-        """How much of the difference to add: a convolution over the heads, which lead, is one matrix product."""
-        weight, bias = self.get_parameter("attn_fuse_1x1conv.weight"), self.get_parameter("attn_fuse_1x1conv.bias")
-        mixed = torch.addmm(bias[:, None], weight[:, :, 0, 0], difference.flatten(1))
-        return (torch.sigmoid(mixed) if self.sigmoid else torch.softmax(mixed, 0)).view_as(difference)
-
-
-def _logits(q: Tensor, k: Tensor) -> Tensor:
-    """q k / sqrt(d): (heads, windows, tokens, tokens)."""
-    return (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-
-
-def _weighted(logits: Tensor, values: Tensor) -> Tensor:
-    """softmax(logits) values, heads joined: (windows, tokens, G). As a transposed product, four times faster on processors."""
-    out = values.transpose(-1, -2) @ torch.softmax(logits, -1).transpose(-1, -2)
-    return rearrange(out, "n w d t -> w t (n d)")
-
-
-def relative_index(window: int) -> Tensor:
-    """(tokens, tokens) int64: the row of the bias table for every pair of tokens of a window."""
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    rows = y[:, None] - y[None] + window - 1
-    return rows * (2 * window - 1) + x[:, None] - x[None] + window - 1
-
-
-def shift_mask(h: int, w: int, window: int, shift: int) -> Tensor:
-    """(windows, tokens, tokens): 0 where two tokens were neighbours before the shift, MASKED where they were not."""
-    label = 3 * _region(h, window, shift)[:, None] + _region(w, window, shift)[None]
-    labels = rearrange(label, "(y p) (x q) -> (y x) (p q)", p=window, q=window)
-    return (labels[:, :, None] != labels[:, None]).float() * MASKED
-
-
-def _region(size: int, window: int, shift: int) -> Tensor:
-    at = torch.arange(size)
-    return (at >= size - window).long() + (at >= size - shift).long()
 
 
 class DynamicFilter(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -168,6 +169,7 @@ class Size(NamedTuple):
     gmac: float
 
 
+@cache
 def size(name: str, side: int = 256, config: Any = None) -> Size:
     """Counted on the meta device: nothing is allocated, nothing is computed."""
     import torch
