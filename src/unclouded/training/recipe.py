@@ -209,7 +209,11 @@ def _values(name: str) -> Values:
         raise UsageError("The recipe is not valid TOML.", where=name, why=str(error)) from None
     own.setdefault("name", Path(name).stem)
     base = own.pop("base", None)
-    return own if base is None else _merged(_values(base), own)
+    if base is None:
+        return own
+    inherited = _values(base)
+    inherited["source"].pop("published", None)  # numbers are of one row only
+    return _merged(inherited, own)
 
 
 def _merged(base: Values, own: Values) -> Values:
