@@ -8,7 +8,17 @@ import pytest
 from unclouded.bands import L1C
 from unclouded.errors import InputMissing, RecordError, UsageError
 from unclouded.evaluation.bootstrap import holm, interval, paired
-from unclouded.evaluation.protocols import DrawnByCover, References, blended, scenes, shifted_radar, stitch
+from unclouded.evaluation.protocols import (
+    DrawnByCover,
+    References,
+    Transplants,
+    blended,
+    clear_and_cloudy,
+    scenes,
+    shifted_radar,
+    stitch,
+    transplanted,
+)
 from unclouded.metrics.areas import FIFTHS
 from unclouded.metrics.average import POOL_ALL
 from unclouded.metrics.pixel import Mae, Rmse
@@ -123,10 +133,24 @@ def test_blending_the_most_cloudy_over_the_least():
     np.testing.assert_array_equal(after.cloud[2], before.cloud[1])
     np.testing.assert_array_equal(after.s2[:2], before.s2[:2])
     assert after.hidden().sum() == 6 * 8
-    with pytest.raises(RecordError, match="two dates"):
+    with pytest.raises(RecordError, match="equally cloudy"):
         blended(series(dates=1))
     with pytest.raises(RecordError, match="equally cloudy"):
         blended(replace(before, cloud=np.zeros_like(before.cloud)))
+
+
+def test_transplants_are_a_data_set():
+    before = series(dates=3)
+    assert clear_and_cloudy(before) == ()  # the only clear date is the last
+    turned = replace(before, cloud=before.cloud[[0, 2, 1]])
+    pairs = clear_and_cloudy(turned)
+    assert pairs == ((1, 0),)
+    data = Transplants(turned, pairs)
+    assert len(data) == 1
+    np.testing.assert_array_equal(data[0].s2[1], transplanted(turned, 1, 0).s2[1])
+    assert data[0].place.id == "P@2018-07-30<2018-07-17"
+    with pytest.raises(RecordError, match="itself"):
+        transplanted(before, 1, 1)
 
 
 def test_references_at_intervals():

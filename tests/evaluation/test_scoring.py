@@ -52,7 +52,9 @@ def test_ids():
     assert roi_of("ROIs1158_spring_106_p30") == "ROIs1158_spring_106"
     assert roi_of("ROIs1158_spring_1_p30") != roi_of("ROIs1158_spring_106_p30")
     assert season_of("ROIs1970_fall_139_p839") == "fall"
-    assert roi_of("T31UDS") == "T31UDS"
+    assert roi_of("ROIs1158_spring/106/p30") == "ROIs1158_spring/106"
+    assert roi_of("ROIs2017/146/patch_0@2018-08-24<2018-01-31") == "ROIs2017/146"
+    assert roi_of("T31UDS") == roi_of("T31UDS@2018-01-01") == "T31UDS"
     assert season_of("T31UDS") == ""
 
 

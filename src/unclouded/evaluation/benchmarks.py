@@ -152,8 +152,10 @@ _ALL = (
         name="sen12mscrts2022-table1", source="Ebel et al. 2022, Table I", dataset="SEN12MS-CR-TS", split=_TS_TEST,
         about="sequence to point against baselines, three dates", preset="sen12mscrts2022", table="sen12mscrts2022_table1",
         notes=(
-            "suspected misprint: mosaicing PSNR 31.68 beside NRMSE 0.062 (24.2 dB) and the worst SSIM and SAM of the table",
-            "PSNR of least cloudy is not printed; angles are radians; 0.186 rad = 10.66 degrees",
+            "suspicious: mosaicing PSNR 31.68 beside NRMSE 0.062 (24.2 dB) and the worst SAM of the table: a misprint, or the "
+            "published sampler, which may hand the target in as an input; an image copied exactly has an infinite PSNR, which "
+            "would also explain the dash in the row of least cloudy",
+            "angles are radians; 0.186 rad = 10.66 degrees",
         ),
     ),
     Benchmark(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b88700", "#4aa3d6", "#7a5195", "#6b7178")  # told apart by everyone
 WIDTH, HEIGHT = 520, 270
-LEFT, TOP, RIGHT, BOTTOM = 52, 14, 508, 220
+LEFT, TOP, RIGHT, BOTTOM = 66, 14, 508, 220
 Numbers = Sequence[float | None]
 
 
@@ -79,7 +79,7 @@ def curves(
     ticks = [(across.at(t, LEFT, RIGHT), _said(t)) for t in across.ticks]
     drawn = []
     if diagonal:
-        drawn.append(f'<line class="grid" stroke-dasharray="4 4" x1="{LEFT}" y1="{BOTTOM}" x2="{RIGHT}" y2="{TOP}"/>')
+        drawn.append(f'<line class="equal" stroke-dasharray="4 4" x1="{LEFT}" y1="{BOTTOM}" x2="{RIGHT}" y2="{TOP}"/>')
     for n, (xs, ys) in enumerate(series.values()):
         places = [across.at(x, LEFT, RIGHT) if x is not None else math.nan for x in xs]
         drawn.append(_path(ys, places, axis, COLOURS[n % len(COLOURS)], n))

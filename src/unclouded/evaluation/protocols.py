@@ -39,20 +39,16 @@ def _moved(by: int, length: int) -> tuple[slice, slice]:
     return slice(max(by, 0), length + min(by, 0)), slice(max(-by, 0), length + min(-by, 0))
 
 
-def blended(sample: Sample) -> Sample:
-    """The sequence-to-sequence task of Ebel 2022 IV-D: the most cloudy date's clouds laid over the least cloudy date.
+def transplanted(sample: Sample, clear: int, cloudy: int) -> Sample:
+    """The clouds of one date laid over a clearer one, which becomes the target: hidden pixels whose truth is known.
 
-    The least cloudy date becomes the target; in the input its pixels are mixed with those of the most cloudy date, weighted
-    by that date's cloud, and it gets that date's cloud. Raises InputMissing without cloud masks, RecordError for one date.
+    In the input the clear date's pixels are mixed with those of the cloudy date, weighted by that date's cloud, and it gets
+    that cloud too. Truth is where the clear date was seen. Raises InputMissing without cloud masks, RecordError for one date.
     """
     if sample.cloud is None:
-        raise InputMissing("Blending needs cloud masks.", where=sample.place.id)
-    if len(sample.s2_dates) < 2:
-        raise RecordError(f"Blending needs two dates, '{sample.place.id}' has one.")
-    hidden = (sample.cloud >= HIDDEN_FROM).mean((1, 2))
-    clear, cloudy = int(hidden.argmin()), int(hidden.argmax())
+        raise InputMissing("Laying clouds over another date needs cloud masks.", where=sample.place.id)
     if clear == cloudy:
-        raise RecordError(f"All dates of '{sample.place.id}' are equally cloudy: there is nothing to blend.")
+        raise RecordError(f"The clouds of a date of '{sample.place.id}' cannot be laid over itself.")
     s2, cloud, valid = sample.s2.copy(), sample.cloud.copy(), sample.s2_valid.copy()
     alpha = sample.cloud[cloudy]
     s2[clear] = (1 - alpha) * sample.s2[clear] + alpha * sample.s2[cloudy]
@@ -63,6 +59,49 @@ def blended(sample: Sample) -> Sample:
         sample, s2=s2, cloud=cloud, s2_valid=valid, target=sample.s2[clear].copy(), target_valid=seen,
         target_date=sample.s2_dates[clear], target_index=clear,
     )  # fmt: skip
+
+
+def blended(sample: Sample) -> Sample:
+    """The sequence-to-sequence task of Ebel 2022 IV-D: the most cloudy date's clouds laid over the least cloudy date."""
+    if sample.cloud is None:
+        raise InputMissing("Blending needs cloud masks.", where=sample.place.id)
+    hidden = (sample.cloud >= HIDDEN_FROM).mean((1, 2))
+    if hidden.min() == hidden.max():
+        raise RecordError(f"All {len(hidden)} dates of '{sample.place.id}' are equally cloudy: there is nothing to blend.")
+    return transplanted(sample, int(hidden.argmin()), int(hidden.argmax()))
+
+
+@dataclass(frozen=True)
+class Transplants:
+    """A data set of one series: every pair (clear date, cloudy date) is one image to rebuild, all other dates as they are."""
+
+    series: Sample
+    pairs: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The index-th pair, transplanted."""
+        clear, cloudy = self.pairs[index]
+        found = transplanted(self.series, clear, cloudy)
+        dates = self.series.s2_dates
+        return replace(found, place=replace(found.place, id=f"{found.place.id}@{dates[clear]}<{dates[cloudy]}"))
+
+
+def clear_and_cloudy(sample: Sample, *, clearer: float = 0.05, count: int = 8) -> tuple[tuple[int, int], ...]:
+    """Pairs for `Transplants`: clear dates (hidden at most `clearer`, never first or last), each with another cloudy date.
+
+    The cloudy dates (5 % hidden or more) go round in the order of their cover, so that all covers occur.
+    """
+    if sample.cloud is None:
+        raise InputMissing("Choosing dates needs cloud masks.", where=sample.place.id)
+    hidden = (sample.cloud >= HIDDEN_FROM).mean((1, 2))
+    clear = [k for k in range(1, len(hidden) - 1) if hidden[k] <= clearer]
+    cloudy = sorted((k for k in range(len(hidden)) if hidden[k] > 0.05), key=lambda k: hidden[k])
+    chosen = [clear[k] for k in np.unique(np.linspace(0, len(clear) - 1, min(count, len(clear))).astype(int))] if clear else []
+    around = [cloudy[(n * len(cloudy)) // max(1, len(chosen))] for n in range(len(chosen))] if cloudy else []
+    return tuple(zip(chosen, around, strict=False))
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def _summary(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _open(share: float) -> str:
-    return f"left {100 * share:.1f} % of the pixels open" if share > 0 else ""
+    return f"left {100 * share:.2g} % of the pixels open" if share > 0 else ""
 
 
 def _range(row: Mapping[str, Any]) -> str:
@@ -269,8 +269,9 @@ def _over_bands(results: Results, models: Sequence[str]) -> list[str]:
 
 
 def _calibration(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
-    """Reliability and sparsification of the models that state a sigma."""
-    known = {m: c["all"] for m in models if "all" in (c := told["models"][m]["calibration"])}
+    """Reliability and sparsification of the models that state a sigma: on hidden pixels, where there are any."""
+    found = {m: told["models"][m]["calibration"] for m in models}
+    known = {m: c.get("hidden", c["all"]) for m, c in found.items() if "all" in c}
     if not known:
         return []
     reliability = charts.curves(

@@ -17,19 +17,19 @@ from unclouded.metrics.pair import Mask, Pair, Sums
 from unclouded.sample import HIDDEN_FROM, Cover, Sample, Window
 
 Image = NDArray[np.float32]
-_NAME = re.compile(r"^(.+?)[_-]p\d+(?!.*[_-]p\d)")
+_NAME = re.compile(r"^(.+?)[_/-](?:p|patch_)\d+(?=$|@)")
 _SEASON = re.compile(r"^ROIs(\d{4})")
 DIGITS = 9  # of every sum: more than float32 holds; rounded here, so that a resumed run has the same bits as one in one go
 SEASONS = {"1158": "spring", "1868": "summer", "1970": "fall", "2017": "winter"}
 
 
 def roi_of(place: str) -> str:
-    """The region a patch was cut from: its id before '_p' and the patch number; the id itself where there is none.
+    """The region a patch was cut from: its id up to the patch number; what stands before an '@' where there is none.
 
-    'ROIs1158_spring_106_p30' -> 'ROIs1158_spring_106'.
+    'ROIs1158_spring/106/p30' -> 'ROIs1158_spring/106', 'ROIs2017/146/patch_0@2018-08-24' -> 'ROIs2017/146'.
     """
     found = _NAME.match(place)
-    return found[1] if found else place
+    return found[1] if found else place.split("@")[0]
 
 
 def season_of(place: str) -> str:

@@ -1,0 +1,136 @@
+"""The leaderboard page from result files: our own runs under one protocol, with the published numbers beside and marked.
+
+Runs stand in one table only if benchmark, preset digest and patch list agree; each table says which.
+`python -m unclouded.evaluation.leaderboard RESULTS.json ... --out docs/leaderboard.md`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unclouded.errors import InputCorrupt
+from unclouded.evaluation.benchmarks import BENCHMARKS
+from unclouded.evaluation.presets import preset
+
+COLUMNS = ("PSNR hidden", "SAM hidden", "MAE hidden", "PSNR", "SSIM", "SAM", "MAE")
+HEAD = """# Leaderboard
+
+Made by `python -m unclouded.evaluation.leaderboard` from result files of `unclouded evaluate`; edit those, not this page.
+Every table has one protocol, one list of patches and our own runs only. What "hidden" and the other columns mean, and why
+published numbers stand apart, is told in [Benchmarks](benchmarks.md).
+"""
+
+
+class Entry(NamedTuple):
+    """One model of one result file."""
+
+    model: str
+    rows: Mapping[str, Any]
+    refused: float
+    seconds: float
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A results.json. Raises InputCorrupt."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("benchmark", "preset", "preset_digest", "patch_list_sha256", "models", "regions", "images"):
+            told[key]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise InputCorrupt("This is no result file of an evaluation.", where=path, why=str(error)) from error
+    return told
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """The whole page as Markdown."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for told in results:
+        key = (told["benchmark"]["name"], told["preset_digest"], told["patch_list_sha256"])
+        groups.setdefault(key, []).append(told)
+    tables = [_table(members) for _, members in sorted(groups.items())]
+    return "\n".join([HEAD, *tables, _published()])
+
+
+def _table(members: Sequence[Mapping[str, Any]]) -> str:
+    first = members[0]
+    found = [
+        Entry(name, m["rows"], m["refused"], m["seconds_per_image"])
+        for told in members for name, m in told["models"].items() if m["images"]
+    ]  # fmt: skip
+    columns = [c for c in COLUMNS if any(c in e.rows for e in found)]
+    higher = preset(first["preset"]).row(columns[0]).better == "higher" if columns else True
+    found.sort(key=lambda e: _rank(e, columns, higher))
+    regions = first["regions"]
+    return "\n".join([
+        f"## {first['benchmark']['name']}: {_where(first)}", "",
+        f"{first['images']} images, {len(regions)} region{'' if len(regions) == 1 else 's'}; preset {first['preset']} "
+        f"`{first['preset_digest']}`; patch list `{first['patch_list_sha256'][:16]}`. {_caution(first)}", "",
+        f"| model | {' | '.join(columns)} | left open | s per image |",
+        f"|---|{'---|' * (len(columns) + 2)}",
+        *(f"| {e.model} | {' | '.join(_cell(e.rows.get(c)) for c in columns)} | {100 * e.refused:.2g} % | {e.seconds:.2g} |"
+          for e in found), "",
+    ])  # fmt: skip
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    """The data set, or for any data the first regions."""
+    if told["benchmark"]["dataset"] != "any":
+        return str(told["benchmark"]["dataset"])
+    names = told["regions"]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _rank(entry: Entry, columns: Sequence[str], higher: bool) -> float:
+    value = entry.rows[columns[0]]["value"] if columns else None
+    if not isinstance(value, (int, float)):
+        return float("inf")
+    return -value if higher else value
+
+
+def _caution(told: Mapping[str, Any]) -> str:
+    regions = len(told["regions"])
+    if regions >= 6:
+        return "In brackets: 95 % bootstrap intervals over regions."
+    return f"**A small sample**: {regions} region{'' if regions == 1 else 's'} cannot rank methods."
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None or not isinstance(row["value"], (int, float)):
+        return "–"
+    digits = 2 if row["unit"] else 4
+    said = f"{row['value']:.{digits}f}"
+    if isinstance(row["low"], (int, float)):
+        said += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+    return said
+
+
+def _published() -> str:
+    """The field's numbers, each with what is known of its split. Never in one table with ours."""
+    record = BENCHMARKS["sen12mscr"]
+    lines = [
+        "## Published on SEN12MS-CR", "",
+        "As printed, each by its own conventions and on its own list of patches: not comparable with the tables above, and",
+        "only partly with each other.", "",
+        "| method | PSNR | SSIM | SAM | MAE | what is known of the split |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in record.published() or ():
+        cells = " | ".join(f"{row.numbers[c]:g}" if c in row.numbers else "–" for c in ("PSNR", "SSIM", "SAM", "MAE"))
+        lines.append(f"| {row.method} | {cells} | {record.marks.get(row.method, record.marks['any'])} |")
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description="the leaderboard page from result files")
+    parser.add_argument("results", type=Path, nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("docs/leaderboard.md"))
+    asked = parser.parse_args(arguments)
+    asked.out.write_text(page([read(path) for path in asked.results]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
