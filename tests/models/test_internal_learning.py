@@ -13,6 +13,7 @@ from models.series_fakes import batch, permuted, series, with_empty_date
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, UsageError
 from unclouded.models.internal_learning import (
     BLOCK,
+    ClearNorm,
     Config,
     Fit,
     InternalLearning,
@@ -21,6 +22,7 @@ from unclouded.models.internal_learning import (
     masked_square,
     perceptual,
     time_windows,
+    unrest,
     widths_for,
 )
 from unclouded.models.scene_solver import Cube
@@ -50,11 +52,11 @@ def test_it_learns_the_ground_and_not_the_clouds() -> None:
     sample.cloud[2] = 1  # the target is wholly hidden
     sample.s2[2] = 0.9
     told: list[tuple[int, int, float]] = []
-    config = replace(TINY, passes=6, iterations=40, held_out=0.05)
+    config = replace(TINY, passes=4, iterations=40, held_out=0.05)
     made = InternalLearning(config, progress=lambda *now: told.append(now))(batch(sample))
     error = float((made.s2[0] - torch.from_numpy(truth)).square().mean().sqrt())
     assert error < 0.05
-    assert told[-1][0] <= told[-1][1] == 240 and [t[0] for t in told] == sorted(t[0] for t in told)
+    assert told[-1][0] <= told[-1][1] == 160 and [t[0] for t in told] == sorted(t[0] for t in told)
     assert told[-1][2] < 0.5 * told[0][2]
 
 
@@ -64,7 +66,7 @@ def test_radar_tells_more_than_noise_where_nothing_was_seen() -> None:
     sample.cloud[:, :, 16:] = 1
     sample.s2[:, :, :, 16:] = 0.9
     found = {
-        drive: InternalLearning(replace(TINY, drive=drive, passes=4, iterations=40, held_out=0.0))(batch(sample)).s2[0].numpy()
+        drive: InternalLearning(replace(TINY, drive=drive, passes=3, iterations=40, held_out=0.0))(batch(sample)).s2[0].numpy()
         for drive in ("s1", "noise")
     }
     error = {drive: float(np.sqrt(np.mean((made - truth)[:, :, 16:] ** 2))) for drive, made in found.items()}
@@ -164,6 +166,36 @@ def test_held_out_blocks_are_wholly_clear() -> None:
     assert not held_out(clear, 0.0, 0).any()
 
 
+def test_a_date_hidden_as_a_whole_lies_between_its_neighbours() -> None:
+    output = torch.zeros(1, 1, 3, 2, 2)
+    output[:, :, 1] = 0.5
+    clear = torch.ones(1, 1, 3, 2, 2, dtype=torch.bool)
+    assert float(unrest(output, clear)) == 0
+    clear[:, :, 1, 0] = False
+    assert float(unrest(output, clear)) == pytest.approx(0.25)
+
+
+def test_hidden_pixels_do_not_shift_the_others_through_a_norm() -> None:
+    norm = ClearNorm(4)
+    x = torch.rand(1, 4, 3, 6, 6)
+    clear = torch.ones(1, 1, 3, 6, 6)
+    torch.testing.assert_close(norm(x, clear), torch.nn.functional.instance_norm(x), atol=1e-4, rtol=1e-4)
+    clear[..., 3:] = 0
+    other = x.clone()
+    other[..., 3:] = 100
+    torch.testing.assert_close(norm(x, clear)[..., :3], norm(other, clear)[..., :3])
+
+
+def test_repeated_ends_do_not_tell_which_date_it_is() -> None:
+    network = Network(2, 3, (4, 8))
+    still = torch.rand(1, 2, 1, 16, 16).expand(-1, -1, 5, -1, -1)
+    clear = torch.ones(1, 1, 5, 16, 16)
+    y = network(still, clear).detach()
+    torch.testing.assert_close(y, y[:, :, :1].expand_as(y), atol=1e-5, rtol=1e-4)
+    zero_padded = Network(2, 3, (4, 8), published=True)(still, clear).detach()
+    assert not torch.allclose(zero_padded[:, :, 0], zero_padded[:, :, 2], atol=1e-3)
+
+
 def test_small_images_take_fewer_levels() -> None:
     assert widths_for((8, 16, 32, 64), (256, 256)) == (8, 16, 32, 64)
     assert widths_for((8, 16, 32, 64), (16, 99)) == (8, 16, 32) and widths_for((8, 16), (5, 5)) == (8,)
@@ -171,7 +203,7 @@ def test_small_images_take_fewer_levels() -> None:
 
 def test_every_parameter_learns() -> None:
     network = Network(2, 3, (4, 8, 8))
-    y = network(torch.rand(1, 2, 3, 16, 16))
+    y = network(torch.rand(1, 2, 3, 16, 16), torch.rand(1, 1, 3, 16, 16))
     assert y.shape == (1, 3, 3, 16, 16) and float(y.detach().min()) >= 0 and float(y.detach().max()) <= 1
     y.square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
@@ -220,12 +252,13 @@ def test_the_encoder_is_off_random_or_from_a_file(tmp_path: Path) -> None:
 
 def test_options_change_the_result() -> None:
     sample = batch(place(16)[0])
-    base = InternalLearning(TINY)(sample).s2
+    config = replace(TINY, held_out=0.0)
+    base = InternalLearning(config)(sample).s2
     for change in (
-        {"drive": "noise"}, {"dates": 3}, {"rate": 0.02}, {"jitter": 0.0}, {"widths": (8,)}, {"held_out": 0.5},
-        {"perceptual": "random"}, {"window": 3}, {"choose": "clearest", "dates": 3}, {"iterations": 5}, {"passes": 1},
+        {"drive": "noise"}, {"dates": 3}, {"rate": 0.02}, {"jitter": 0.0}, {"widths": (8,)}, {"held_out": 0.5}, {"window": 3},
+        {"perceptual": "random"}, {"as_published": True}, {"quiet": 0.0}, {"choose": "clearest", "dates": 3}, {"passes": 1},
     ):  # fmt: skip
-        assert not torch.equal(InternalLearning(replace(TINY, **change))(sample).s2, base), change
+        assert not torch.equal(InternalLearning(replace(config, **change))(sample).s2, base), change
 
 
 def test_bfloat16_keeps_the_result() -> None:
@@ -233,4 +266,4 @@ def test_bfloat16_keeps_the_result() -> None:
     config = replace(TINY, passes=3, iterations=30)
     made = [InternalLearning(replace(config, arithmetic=a))(batch(sample)).s2[0].numpy() for a in ("auto", "float32")]
     errors = [float(np.sqrt(np.mean((m - truth) ** 2))) for m in made]
-    assert abs(errors[0] - errors[1]) < 0.02
+    assert errors[0] < errors[1] + 0.03

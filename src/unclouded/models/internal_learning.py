@@ -41,6 +41,7 @@ Progress = Callable[[int, int, float], None]  # (iterations done, at most, RMSE 
 SKIP = 4  # features that pass from encoder to decoder at every level
 BLOCK = 8  # pixels: the side of the blocks that are held out
 CHECK = 10  # iterations between two looks at the output
+NORM_EPS = 1e-5
 KEEP = 0.8  # of the running mean, at every look
 DEEPEST = 4  # pixels: the least side of the deepest features
 
@@ -49,10 +50,11 @@ DEEPEST = 4  # pixels: the least side of the deepest features
 class Config:
     """Published: windows of 5 dates, 20 passes of 100 iterations, Adam 0.01, weights 1 and 0.01.
 
-    - `as_published`: radar or noise alone drives the network, the noise is another for every date, and borders in time are 0.
-      A date that is hidden as a whole is then anything. Ours: the noise is the same for all dates, a further channel holds
-      the day, first and last dates are repeated, and the loss holds neighbouring dates together where one is hidden, by
-      the weight `quiet` (Zhang et al. 2019 do so along the optical flow).
+    - `as_published`: radar or noise alone drives the network, the noise is another for every date, norms look at hidden pixels
+      too, and borders in time are 0. What is hidden on all dates, or a date hidden as a whole, is then anything. Ours: the
+      noise is the same for all dates, a further channel holds the day, norms look at clear pixels, first and last dates are
+      repeated, and the loss holds neighbouring dates together where one is hidden, by the weight `quiet` (Zhang et al. 2019
+      do so along the optical flow).
     - `drive`: radar (`s1`), noise, or radar where there is some (`auto`); `jitter`: noise added to the input at each iteration.
     - `dates`: how many take part; `window`, `shared`: dates fitted together, and how many of them two windows share.
     - `widths`: features per level of the U-Net, the image halved between levels.
@@ -120,29 +122,71 @@ class InternalLearning(SceneSolver):
 
 
 class Network(nn.Module):
-    """(1, c_in, T, H, W) -> (1, c_out, T, H, W) in [0, 1]: a U-Net of 3-D convolutions; dates are never halved, images are."""
+    """x (1, c_in, T, H, W), clear (1, 1, T, H, W) -> (1, c_out, T, H, W) in [0, 1]: a U-Net of 3-D convolutions.
 
-    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...], conv: type[nn.Conv3d] = nn.Conv3d) -> None:
+    Dates are never halved, images are. `published`: borders in time are 0, and norms look at hidden pixels too.
+    """
+
+    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...], published: bool = False) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.first = nn.Sequential(*_twice(c_in, widths[0], 1, conv))
-        self.down = nn.ModuleList(nn.Sequential(*_twice(a, b, 2, conv)) for a, b in pairs)
+        self.published = published
+        self.first = Twice(c_in, widths[0], 1, published)
+        self.down = nn.ModuleList(Twice(a, b, 2, published) for a, b in pairs)
         self.skip = nn.ModuleList(nn.Conv3d(a, SKIP, 1) for a, _ in reversed(pairs))
         self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in reversed(pairs))
-        self.up = nn.ModuleList(nn.Sequential(*_twice(a + SKIP, a, 1, conv)) for a, _ in reversed(pairs))
+        self.up = nn.ModuleList(Twice(a + SKIP, a, 1, published) for a, _ in reversed(pairs))
         self.last = nn.Conv3d(widths[0], c_out, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
         """See the class."""
-        levels = [self.first(x)]
+        seen = [torch.ones_like(clear, dtype=x.dtype) if self.published else clear.to(x.dtype)]
+        levels = [self.first(x, seen[0])]
         for down in self.down:
-            levels.append(down(levels[-1]))
+            seen.append(functional.avg_pool3d(seen[-1], (1, 2, 2), ceil_mode=True))
+            levels.append(down(levels[-1], seen[-1]))
         y = levels.pop()
-        for skip, narrow, up in zip(self.skip, self.narrow, self.up, strict=True):
+        for skip, narrow, up, weight in zip(self.skip, self.narrow, self.up, reversed(seen[:-1]), strict=True):
             finer = levels.pop()
             y = functional.interpolate(narrow(y), size=finer.shape[2:], mode="nearest")
-            y = up(torch.cat([skip(finer), y], 1))
+            y = up(torch.cat([skip(finer), y], 1), weight)
         return torch.sigmoid(self.last(y))
+
+
+class Twice(nn.Module):
+    """Two convolutions over dates and image, each normalised; (1, C, T, H, W) -> (1, D, T, H / stride, W / stride)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, published: bool) -> None:
+        super().__init__()
+        conv = nn.Conv3d if published else RepeatedEnds
+        self.conv1, self.norm1 = conv(c_in, c_out, 3, (1, stride, stride), 1), ClearNorm(c_out)
+        self.conv2, self.norm2 = conv(c_out, c_out, 3, 1, 1), ClearNorm(c_out)
+
+    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
+        """`clear` (1, 1, T, H / stride, W / stride): how much of each voxel is clear."""
+        y = functional.leaky_relu(self.norm1(self.conv1(x), clear), 0.2)
+        return functional.leaky_relu(self.norm2(self.conv2(y), clear), 0.2)
+
+
+class ClearNorm(nn.Module):
+    """Instance norm by the mean and variance over what is clear.
+
+    A norm over everything lets the network shift what it gives for clear pixels by what it does at hidden ones, where nothing
+    holds it: hidden regions then go astray.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
+        """(1, C, T, H, W) and weights (1, 1, T, H, W) -> (1, C, T, H, W)."""
+        weight = clear / clear.sum().clamp(min=1e-6)
+        x = x.float()
+        mean = (x * weight).sum((2, 3, 4), keepdim=True)
+        variance = (x.square() * weight).sum((2, 3, 4), keepdim=True) - mean.square()
+        scale = self.weight[:, None, None, None] * torch.rsqrt(variance.clamp(min=0) + NORM_EPS)
+        return x * scale + (self.bias[:, None, None, None] - mean * scale)
 
 
 class RepeatedEnds(nn.Conv3d):
@@ -151,20 +195,8 @@ class RepeatedEnds(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, D, T, h, w)."""
         longer = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
-        return functional.conv3d(longer, self.weight, self.bias, _three(self.stride), (0, 1, 1))
-
-
-def _three(n: tuple[int, ...]) -> tuple[int, int, int]:
-    return n[0], n[1], n[2]
-
-
-def _twice(c_in: int, c_out: int, stride: int, conv: type[nn.Conv3d]) -> list[nn.Module]:
-    """Two convolutions over dates and image, each normalised over the window."""
-    layers: list[nn.Module] = []
-    for c, step in ((c_in, stride), (c_out, 1)):
-        norm = nn.InstanceNorm3d(c_out, affine=True)
-        layers += [conv(c, c_out, 3, (1, step, step), 1), norm, nn.LeakyReLU(0.2, inplace=True)]
-    return layers
+        step = (self.stride[0], self.stride[1], self.stride[2])
+        return functional.conv3d(longer, self.weight, self.bias, step, (0, 1, 1))
 
 
 @dataclass
@@ -205,9 +237,8 @@ class Fit:
         self.learn = (clear & ~self.held[0, 0])[None, None]
         self.drive = self._drive()
         widths = widths_for(c.widths, cube.x.shape[-2:])
-        conv = nn.Conv3d if c.as_published else RepeatedEnds
         with torch.random.fork_rng(devices=[]):
-            self.network = Network(self.drive.shape[1], self.truth.shape[1], widths, conv)
+            self.network = Network(self.drive.shape[1], self.truth.shape[1], widths, c.as_published)
         framework_default(self.network, c.seed)
         self.features = encoder(c.perceptual, self.truth.shape[1], c.seed)
         self.half = c.arithmetic == "auto" and has_bfloat16(self.truth.device)
@@ -266,7 +297,7 @@ class Fit:
         if c.jitter:
             drive = drive + c.jitter * torch.randn(drive.shape, generator=self.draw)
         with torch.autocast(truth.device.type, torch.bfloat16, enabled=self.half):
-            output = self.network(drive)
+            output = self.network(drive, clear)
         output = output.float()
         loss = masked_square(output, truth, learn)
         if not c.as_published and c.quiet:
