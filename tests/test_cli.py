@@ -57,7 +57,8 @@ def test_every_command_explains_itself():
         (["remove", "x", "--out", "y", "--s1-unit", "watt"], 2, "--s1-unit watt"),
         (["remove", "x", "--out", "y", "--set", "days"], 2, "--set days has no value"),
         (["remove", "/nowhere/at/all", "--out", "y", "--date", "2020-01-01"], 10, "/nowhere/at/all"),
-        (["models", "lineer"], 2, "did you mean linear"),
+        (["models", "show", "lineer"], 2, "did you mean linear"),
+        (["remove", ".", "--out", "y", "--model", "dsen2cr"], 2, "needs trained weights"),
     ],
 )
 def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):

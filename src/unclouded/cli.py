@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclouded import __version__
+from unclouded import __version__, cli_models
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.text import lines
 
 if TYPE_CHECKING:
     from unclouded.products.product import Product
@@ -31,6 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_models.app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
@@ -75,7 +78,8 @@ def remove(
     s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore, YYYY-MM-DD.")] = None,
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
-    model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
+    model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights (.safetensors) of a network.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
     mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
@@ -121,11 +125,12 @@ def remove(
             offset=_offset(offset), s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap, verify=False,
         )  # fmt: skip
         report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, _settings(setting))
-        print(json.dumps(report, indent=2) if as_json else _lines(report))
+        print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     products = remove_clouds(
         series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=_settings(setting),
-        mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
+        weights=weights, mask=mask, screen=screen, grow=grow,
+        max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
         aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level), offset=_offset(offset),
         s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap,
         verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, progress=_bar(quiet),
@@ -158,7 +163,7 @@ def info(
     from unclouded.scenes.describe import describe
 
     found = describe(path)
-    print(json.dumps(found, indent=2, default=str) if as_json else _lines(found))
+    print(json.dumps(found, indent=2, default=str) if as_json else lines(found))
 
 
 @app.command()
@@ -167,25 +172,7 @@ def doctor(as_json: Json = False) -> None:
     from unclouded.doctor import examine
 
     found = examine()
-    print(json.dumps(found, indent=2) if as_json else _lines(found))
-
-
-@app.command()
-def models(name: Annotated[str | None, typer.Argument(help="One model, in full.")] = None, as_json: Json = False) -> None:
-    """List the methods with what each needs."""
-    from unclouded.models.table import overview
-
-    rows = overview(name)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("model", "what it does", "dates", "radar", "bands", "settings", "source", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(str(row[key]) for key in ("model", "summary", "dates", "sar", "bands", "settings", "source")))
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    print(json.dumps(found, indent=2) if as_json else lines(found))
 
 
 def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
@@ -195,7 +182,7 @@ def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
     for product in products:
         print(f"wrote {product.folder}")
         if verbose:
-            print(_lines(dict(product.manifest), indent=2))
+            print(lines(dict(product.manifest), indent=2))
     if products:
         page = next(iter(products[-1].folder.glob("*.html")), None)
         if page is not None:
@@ -221,27 +208,6 @@ def _say(quiet: bool) -> Any:
             print(text, file=sys.stderr)
 
     return say
-
-
-def _lines(value: Any, indent: int = 0) -> str:
-    """Nested plain data as indented lines."""
-    pad = " " * indent
-    if isinstance(value, dict):
-        return "\n".join(
-            f"{pad}{key}:\n{_lines(item, indent + 2)}"
-            if isinstance(item, dict | list) and item
-            else f"{pad}{key}: {_flat(item)}"
-            for key, item in value.items()
-        )
-    if isinstance(value, list):
-        if all(not isinstance(item, dict | list) for item in value):
-            return pad + ", ".join(_flat(item) for item in value)
-        return "\n".join(_lines(item, indent).replace(pad, pad[:-2] + "- ", 1) if pad else _lines(item, 2) for item in value)
-    return pad + _flat(value)
-
-
-def _flat(value: Any) -> str:
-    return "-" if value is None or value in ({}, []) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def remove_clouds(
     all_dates: bool = False,
     model: str = DEFAULT,
     settings: Mapping[str, Any] | None = None,
+    weights: str | PathLike[str] | None = None,
     mask: str | PathLike[str] = "auto",
     screen: bool = True,
     grow: float = 20.0,
@@ -83,6 +84,7 @@ def remove_clouds(
 
     `s2`: a series folder, a manifest, files, or .SAFE products; `s1` likewise (a series folder may carry its own).
     `date`: the date to restore, YYYY-MM-DD; may be left out if the series has one date only.
+    `model`: a name of unclouded.models.MODELS, with `settings` and, for networks, `weights`; or the folder of a training run.
     `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
     `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
@@ -93,6 +95,7 @@ def remove_clouds(
     from unclouded.products.fill import Limits
     from unclouded.scenes.open import open_scene
 
+    remover = load(model, settings, weights)
     file = None if _names_detector(mask) else Path(mask)
     scene = open_scene(
         s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
@@ -102,9 +105,9 @@ def remove_clouds(
     dates = chosen_dates(scene, date, all_dates)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
         scene = hide(scene, scratch, mask="auto" if file else str(mask), targets=dates, screen=screen, grow=grow)
-        remover = load(model, settings)
         options = {
-            "model": model, "settings": dict(settings or {}), "mask": str(mask), "screen": screen, "grow": grow,
+            "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
+            "mask": str(mask), "screen": screen, "grow": grow,
             "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
         }  # fmt: skip
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
@@ -155,12 +158,12 @@ def study(model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, wor
     """The remover, adapted to the place, and what it errs on this very date where clear patches of it are hidden."""
     from unclouded.models.probe import measure
 
-    tasks = {"adapt": partial(model.adapt, scene, date), "measure": partial(measure, model, scene, date, seed=seed)}
-    done: dict[str, Any] = dict(in_processes(_named, list(tasks.items()), workers))
+    tasks = [("adapt", partial(model.adapt, scene, date)), ("measure", partial(measure, model, scene, date, seed=seed))]
+    done = dict(in_processes(_labelled, tasks, workers))
     return done["adapt"], done["measure"]
 
 
-def _named(task: tuple[str, Callable[[], Any]]) -> tuple[str, Any]:
+def _labelled(task: tuple[str, Callable[[], Any]]) -> tuple[str, Any]:
     return task[0], task[1]()
 
 

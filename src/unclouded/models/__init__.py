@@ -1,6 +1,7 @@
 """Room 3: Batch -> Prediction, one file per method. Choosing is the table below; nothing is scanned or registered.
 
-Every method is `Remover(config)` with a frozen dataclass `Config`; `load` builds one by name.
+Every method is `Remover(config)` with a frozen dataclass `Config`; `load` builds one by name. Methods that need no weights
+stand here; the networks stand in zoo.py, where papers, sizes and weights are told, and join the table.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unclouded.errors import UsageError
+from unclouded.errors import InputUnsupported, UsageError
+from unclouded.models.zoo import NETWORKS, SERIES
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
@@ -27,13 +31,13 @@ class Entry:
     summary: str
     source: str
     speed: float  # seconds per Mpx of hidden pixels and date on one core, 10 bands, 12 dates; for --dry-run
+    trained: bool = False  # whether it needs weights
 
 
-MODELS: dict[str, Entry] = {
+WITHOUT_WEIGHTS: dict[str, Entry] = {
     "scene": Entry(
         "scene_engine:SceneEngine", "scene_engine:Config", {},
-        "the default: learns the place from its other dates, radar and clear pixels", "ARCHITECTURE.md; no pretrained weights",
-        30.0),
+        "the default: learns the place from its other dates, radar and clear pixels", "docs/how-the-default-works.md", 30.0),
     "least-cloudy": Entry(
         "averages:Average", "averages:Config", {"rule": "least-cloudy", "days": 0},
         "the least cloudy near date, holes from the next best", "Ebel et al. 2022, Table I", 0.5),
@@ -49,9 +53,57 @@ MODELS: dict[str, Entry] = {
     "linear": Entry(
         "averages:Average", "averages:Config", {"rule": "linear", "days": 0},
         "straight line in time between the nearest clear observations", "common practice", 1.0),
+    "damped": Entry(
+        "damped:Damped", "damped:Config", {},
+        "random walk in time that forgets: first-difference smoother", "docs/how-the-default-works.md", 2.0),
+    "whittaker": Entry(
+        "whittaker:Whittaker", "whittaker:Config", {},
+        "smooth curve in time: second-difference smoother", "Whittaker 1923; Eilers 2003", 4.0),
+    "harmonic": Entry(
+        "harmonic:Harmonic", "harmonic:Config", {},
+        "two yearly waves per pixel", "Roerink et al. 2000", 3.0),
+    "soft-impute": Entry(
+        "softimpute:SoftImpute", "softimpute:Config", {"radar": False},
+        "low-rank completion of pixels x dates", "Mazumder et al. 2010", 30.0),
+    "soft-impute-radar": Entry(
+        "softimpute:SoftImpute", "softimpute:Config", {"radar": True},
+        "the same with radar as further columns", "Mazumder et al. 2010", 40.0),
+    "similar": Entry(
+        "similar:Similar", "similar:Config", {},
+        "pixels of the date that were alike on other dates", "Chen et al. 2011", 20.0),
+    "rpcp": Entry(
+        "rpca:RobustPCA", "rpca:Config", {"method": "riemannian"},
+        "low rank plus sparse clouds, on a manifold", "Ebel et al. 2022, Table VI; Hintermueller & Wu 2015", 60.0),
+    "principal-component-pursuit": Entry(
+        "rpca:RobustPCA", "rpca:Config", {"method": "pursuit"},
+        "low rank plus sparse clouds, convex", "Candes et al. 2011", 60.0),
+    "nmf": Entry(
+        "nmf:NMF", "nmf:Config", {"method": "lee-seung"},
+        "non-negative factors", "Ebel et al. 2022, Table VI; Lee & Seung 2001", 30.0),
+    "nmf-manhattan": Entry(
+        "nmf:NMF", "nmf:Config", {"method": "manhattan"},
+        "non-negative factors, absolute errors", "Ebel et al. 2022, Table VI; Guan et al. 2013", 60.0),
+    "nmf-incremental": Entry(
+        "nmf:NMF", "nmf:Config", {"method": "incremental"},
+        "non-negative factors, date by date", "Ebel et al. 2022, Table VI; Bucak & Gunsel 2009", 30.0),
+    "online-tensor": Entry(
+        "online_tensor:OnlineTensor", "online_tensor:Config", {},
+        "low-rank tensor plus sparse clouds, date by date", "Ebel et al. 2022, Table VI; Sobral et al. 2015", 60.0),
+    "internal-learning": Entry(
+        "internal_learning:InternalLearning", "internal_learning:Config", {},
+        "a 3-D U-Net fitted to the series itself", "Ebel et al. 2022, section III-B", 20_000.0),
+    "internal-learning-fast": Entry(
+        "internal_learning:InternalLearning", "internal_learning:Config", {"passes": 4},
+        "the same with a fifth of the passes", "Ebel et al. 2022, section III-B", 4_000.0),
 }  # fmt: skip
 
+MODELS: dict[str, Entry] = WITHOUT_WEIGHTS | {
+    name: Entry(row.remover, row.config, row.preset, row.summary, row.source, 60.0, trained=True)
+    for name, row in (NETWORKS | SERIES).items()
+}
+
 DEFAULT = "scene"
+WEIGHTS = "weights.safetensors"  # in the folder of a training run
 
 
 def entry(name: str) -> Entry:
@@ -66,20 +118,51 @@ def entry(name: str) -> Entry:
     return MODELS[name]
 
 
-def load(name: str = DEFAULT, settings: Mapping[str, Any] | None = None) -> CloudRemover:
-    """A remover by name, its Config changed by `settings`. Raises UsageError for a setting the model does not have."""
+def load(
+    name: str = DEFAULT, settings: Mapping[str, Any] | None = None, weights: str | PathLike[str] | None = None
+) -> CloudRemover:
+    """A remover by name, its Config changed by `settings`; or a trained one, by its weights file or the folder of its run.
+
+    `name` may itself be such a file or folder. Raises UsageError for a setting the model does not have or a network without
+    weights, InputMissing, InputCorrupt, InputUnsupported for weights that are not there, damaged, or of another model.
+    """
+    if weights is not None:
+        return _trained(Path(weights), name, settings)
+    if name not in MODELS and (Path(name).is_dir() or Path(name).suffix == ".safetensors"):
+        return _trained(Path(name), None, settings)
     row = entry(name)
-    config = settings_of(name)
-    known = {f.name for f in fields(config)} - set(row.preset)
-    for key in settings or {}:
+    if row.trained:
+        raise UsageError(
+            f"The network '{name}' needs trained weights.", why="without them its output is noise.",
+            do="give --weights FILE (see `unclouded models import` and `unclouded train`), or use the default model.",
+        )  # fmt: skip
+    _check(name, settings or {})
+    remover: CloudRemover = _named(row.remover)(settings_of(name)(**row.preset, **(settings or {})))
+    return remover
+
+
+def _trained(path: Path, name: str | None, settings: Mapping[str, Any] | None) -> CloudRemover:
+    from unclouded.models.weights import load as load_weights
+    from unclouded.models.weights import read
+
+    file = path / WEIGHTS if path.is_dir() else path
+    if settings:
+        raise UsageError("The settings of trained weights are fixed.", where=file, do="leave --set out.")
+    if name is not None and (found := read(file).model) != name:
+        raise InputUnsupported(f"These are weights of '{found}', not of '{name}'.", where=file, do=f"use --model {found}.")
+    remover: CloudRemover = load_weights(file)
+    return remover
+
+
+def _check(name: str, settings: Mapping[str, Any]) -> None:
+    known = {f.name for f in fields(settings_of(name))} - set(entry(name).preset)
+    for key in settings:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise UsageError(
                 f"The model '{name}' has no setting '{key}'.",
                 why=f"did you mean {near[0]}?" if near else f"its settings are: {', '.join(sorted(known)) or 'none'}.",
             )
-    remover: CloudRemover = _named(row.remover)(config(**row.preset, **(settings or {})))
-    return remover
 
 
 def settings_of(name: str) -> Any:
