@@ -64,9 +64,13 @@ def test_classes_by_brightness_and_the_same_however_it_is_cut():
         np.testing.assert_array_equal(detect(scene, mask="s2cloudless", grow=0, block=block).masks, whole)
 
 
-def test_a_large_scene_is_judged_at_60_metres(monkeypatch):
+def test_a_large_scene_is_judged_at_20_or_60_metres(monkeypatch):
     scene = _scene((123, 130))
-    monkeypatch.setattr(s, "COARSE_FROM", 100)
+    assert s._factor(scene) == 1
+    monkeypatch.setattr(s, "MOST_CELLS", 123 * 130 / 4)
+    assert s._factor(scene) == 2
+    monkeypatch.setattr(s, "MOST_CELLS", 100)
+    assert s._factor(scene) == 6
     look = s.of_scene(scene, 0)
     coarse, known = s.coarse_probability(scene, 0, 6)
     assert coarse.shape == (21, 22) and known.all()

@@ -130,3 +130,16 @@ def test_shadows_fall_away_from_the_sun():
     assert metres.min() >= 190 and metres.max() <= 2040
     north = shadow.shifts(30.0, (200.0, 2000.0), (20.0, 20.0))
     assert (north[:, 0] > 0).all() and (north[:, 1] < 0).all()
+
+
+def test_clouds_outside_the_scene_throw_shadows_into_it():
+    """A shadow whose cloud lies beyond the southern border: found by the distance usual on the date, if it is deep."""
+    scene, _, dark = _fake(decisions=SAID)
+    before = scene.read()
+    s2 = before.s2.copy()
+    lake = np.s_[195:215, 100:130]
+    s2[0][:, *lake] = image(ground("meadow", SHAPE), L2A)[:, *lake] * np.float32(0.3)
+    edge = replace(scene, source=Scene.of(replace(before, s2=s2)).source)
+    found = detect(edge, mask="sixband", grow=0).masks[0] == Cover.SHADOW
+    assert found[lake].all() and not (detect(scene, mask="sixband", grow=0).masks[0] == Cover.SHADOW)[lake].any()
+    assert (found & dark).sum() / dark.sum() > 0.93

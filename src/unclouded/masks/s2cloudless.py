@@ -2,7 +2,8 @@
 
 The trees come with the package s2cloudless (CC BY-SA 4.0, so never part of this one) and are run by LightGBM directly. Around
 them: averaging with a disk, the threshold, dilation, and the soft map of Ebel et al. 2020 (section II-A). The published
-settings are in pixels; a large scene is judged in pixels of 60 m, the size they were made for, and widened back.
+settings are in pixels. The trees take ten seconds per megapixel, so a scene is judged in cells of 20 m, or 60 m if it is
+large (the size the package was made for), and widened back; a patch given as a sample is judged pixel by pixel.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")  
 MODEL = "models/pixel_s2_cloud_detector_lightGBM_v0.1.txt"
 THRESHOLD, AVERAGE_OVER, DILATION = 0.4, 4, 2  # as SEN12MS-CR-TS and UnCRtainTS call it; radii in pixels
 HALO = AVERAGE_OVER + DILATION
-COARSE_METRES, COARSE_FROM = 60.0, 1500 * 1500  # pixels of a scene from which it is judged at 60 m
+CELL_METRES, MOST_CELLS = (20.0, 60.0), 400_000  # the first size that leaves so few cells, else the last
 COARSE_BLOCK = 1200
 _PIXEL: tuple[float, float] = (1.0, 1.0)
 
@@ -50,10 +51,10 @@ def s2cloudless(sample: Sample) -> Detection:
 
 
 def of_scene(scene: Scene, i: int) -> Look:
-    """The detector for date i: pixel by pixel on a small scene, at 60 m on a large one."""
+    """The detector for date i: pixel by pixel on a small scene, in cells of 20 or 60 m on a large one."""
     require(scene.place, "s2cloudless", BANDS, ("L1C",))
-    factor = round(COARSE_METRES / max(pixel_metres(scene.place)))
-    if factor <= 1 or scene.shape[0] * scene.shape[1] < COARSE_FROM:
+    factor = _factor(scene)
+    if factor == 1:
         return looking(scene, i, s2cloudless, HALO)
     prob, valid = coarse_probability(scene, i, factor)
     cloud = mask_of(prob, valid)
@@ -75,7 +76,7 @@ def probability(bands: Image, valid: Mask) -> Image:
     prob = np.zeros(valid.shape, np.float32)
     if valid.any():
         pixels = np.clip(bands[:, valid].T, 0, 1)
-        prob[valid] = _model().predict(pixels, num_threads=1).astype(np.float32)
+        prob[valid] = _model().predict(pixels).astype(np.float32)
     return prob
 
 
@@ -114,6 +115,13 @@ def coarse_probability(scene: Scene, i: int, factor: int) -> tuple[Image, Mask]:
         known[at] = count > 0
         prob[at] = probability((sums / np.maximum(count, 1)).astype(np.float32), known[at])
     return prob, known
+
+
+def _factor(scene: Scene) -> int:
+    """Pixels per cell side: 1 for a small scene."""
+    pixel, size = max(pixel_metres(scene.place)), scene.shape[0] * scene.shape[1]
+    factors = [1, *(max(1, round(metres / pixel)) for metres in CELL_METRES)]
+    return next((f for f in factors if size <= MOST_CELLS * f * f), factors[-1])
 
 
 def _cell_sums(layer: Image, factor: int) -> Image:

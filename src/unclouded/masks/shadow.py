@@ -40,6 +40,7 @@ LEAST_MATCH = 0.3  # share of the shaded land that must be dark for a cloud to b
 RIM = 0.8  # how much dark land around the place counts against it: a wood is not as large as its cloud
 SAMPLE = 1000  # cells of a cloud that are tried; of larger ones a part
 DEPTH = 0.25  # of the way from a cloud to its shadow: how much nearer and farther it may reach
+DEEP = 0.45  # share of its surroundings below which land is in shadow even where no placed cloud throws one
 FRINGE_METRES, OPEN_METRES = 60.0, 10.0
 
 NIR_BANDS, SWIR_BANDS = ("B08", "B8A", "B07"), ("B11", "B12")
@@ -104,11 +105,10 @@ def infrared(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32], 
     nir = band(sample, next(b for b in NIR_BANDS if b in names))[0]
     short = next((b for b in SWIR_BANDS if b in names), None)
     swir = nir if short is None else band(sample, short)[0]
-    water = (nir < 0.06) & (swir < 0.04)  # darker in both than shaded land
-    if "B03" in names:
-        green = band(sample, "B03")[0] - np.float32(0.035 if sample.place.level == "L1C" else 0.0)
-        water |= (green > np.float32(1.2) * nir) & (swir < 0.08)
-    return nir, swir, water
+    if "B03" not in names:
+        return nir, swir, (nir < 0.04) & (swir < 0.03)
+    sky = np.float32(0.02 if sample.place.level == "L1C" else 0.0)  # what a clear sky adds to green more than to infrared
+    return nir, swir, (band(sample, "B03")[0] - sky > nir) & (swir < 0.06)  # shade keeps land brighter in infrared
 
 
 def fits(bands: tuple[str, ...]) -> bool:
@@ -136,10 +136,13 @@ def find(view: Overview, pixel: Pixel, sun: Sun | None) -> Shade | None:
         if estimate is None:
             return None
         azimuth, reach, spread = estimate, (0.0, UNKNOWN_FARTHEST), UNKNOWN_SPREAD
-    zone, placed = _place(cloud, land, dark, [shifts(azimuth + by, reach, cell) for by in (-spread, 0.0, spread)])
-    zone = grow(zone, max(FRINGE_METRES, *cell), cell)
+    zone, usual, placed = _place(cloud, land, dark, [shifts(azimuth + by, reach, cell) for by in (-spread, 0.0, spread)])
+    fringe = max(FRINGE_METRES, *cell)
+    sure, likely = grow(zone, fringe, cell), grow(_doubtful(cloud, usual), fringe, cell) if placed else zone
     return Shade(
-        factor=view.factor, zone=zone, nir=NIR * nir, swir=SWIR * swir, azimuth=azimuth, known=known, placed=placed
+        factor=view.factor, zone=sure | likely, azimuth=azimuth, known=known, placed=placed,
+        nir=np.where(sure, np.float32(NIR), np.float32(DEEP)) * nir,
+        swir=np.where(sure, np.float32(SWIR), np.float32(DEEP)) * swir,
     )  # fmt: skip
 
 
@@ -199,8 +202,22 @@ def _surroundings(sums: Cells, count: Cells, factor: int, pixel: Pixel) -> Cells
     return mean((count > 0) & (sums > 0.7 * first * count))
 
 
-def _place(cloud: Mask, land: Mask, dark: Mask, rays: list[Offsets]) -> tuple[Mask, int]:
-    """Each cloud object's shadow zone: where its landing cells are dark most often. Zone (h, w), and how many are placed."""
+def _doubtful(cloud: Mask, usual: NDArray[np.int64]) -> Mask:
+    """Where shadow is likely by the distance that is usual on this date: of clouds not placed, and of clouds outside."""
+    zone = np.zeros(cloud.shape, bool)
+    y, x = np.nonzero(cloud)
+    for part in (1 - DEPTH, 1.0, 1 + DEPTH):
+        at, inside = _landing(y, x, np.rint(part * usual).astype(np.int64), cloud.shape)
+        zone[at[0][inside], at[1][inside]] = True
+    away = np.rint((1 + DEPTH) * usual).astype(np.int64)
+    for axis, far in enumerate(away):  # nearer to the sunward border than a shadow is to its cloud
+        rim = slice(0, far) if far > 0 else slice(cloud.shape[axis] + far, None)
+        zone[(slice(None),) * axis + (rim,)] |= far != 0
+    return zone
+
+
+def _place(cloud: Mask, land: Mask, dark: Mask, rays: list[Offsets]) -> tuple[Mask, NDArray[np.int64], int]:
+    """The shadow zone (h, w) of all clouds: where each falls on dark land most often; the usual shift; how many are placed."""
     labels, number = ndimage.label(cloud, np.ones((3, 3)))
     offsets = np.unique(np.concatenate(rays), axis=0)
     base = dark.sum() / max(1, land.sum())
@@ -221,7 +238,7 @@ def _place(cloud: Mask, land: Mask, dark: Mask, rays: list[Offsets]) -> tuple[Ma
             chosen = keep[k][objects]
             at, inside = _landing(y[chosen], x[chosen], offset, cloud.shape)
             zone[at[0][inside], at[1][inside]] = True
-    return zone, int(found.sum())
+    return zone, offsets[int(consensus.argmax())], int(found.sum())
 
 
 def _matches(labels: NDArray[np.int32], number: int, offsets: Offsets, land: Mask, dark: Mask, base: float) -> Cells:

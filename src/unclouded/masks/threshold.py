@@ -165,15 +165,15 @@ def of_scene(preset: str) -> Callable[[Scene, int], Look]:
     """The preset with the shadow statistics of a whole scene, so that the result does not depend on how it is cut."""
 
     def adapt(scene: Scene, i: int) -> Look:
-        by = scene_statistics(scene, i)
+        by = scene_statistics(scene, i, preset)
         return looking(scene, i, lambda sample: threshold(sample, preset, [by]), HALO)
 
     return adapt
 
 
-def scene_statistics(scene: Scene, i: int) -> Statistics:
+def scene_statistics(scene: Scene, i: int, preset: str = "meraner2020") -> Statistics:
     """`Statistics` of date i, read in blocks of fixed size whose sums are joined in double precision."""
-    require(scene.place, "threshold", BANDS)
+    require(scene.place, preset, BANDS)
     lows, sums, count = np.full(2, np.inf), np.zeros(2), 0
     for window in scene.blocks(SURVEY_BLOCK):
         sample = scene.read(window, only=[i])
