@@ -7,7 +7,7 @@ from dataclasses import asdict
 from unclouded.models import zoo
 from unclouded.training.recipe import Recipe, read_recipe
 
-SIDE = 64
+SIDE = 32
 
 
 def tiny(name: str, *overrides: str, steps: int = 2) -> Recipe:

@@ -35,6 +35,7 @@ from unclouded.training.recipe import Data
 
 SIMULATED = "simulated"
 STEP_DAYS = 12  # between the dates of a simulated series, and its radar
+KEPT_BYTES = 2**30  # of simulated samples
 NEXT_TRIED = 3  # samples tried in place of a broken one
 
 
@@ -106,6 +107,27 @@ def only_dates(sample: Sample, chosen: Sequence[int]) -> Sample:
     )  # fmt: skip
 
 
+class Remembered:
+    """Samples that take long to make, kept in memory up to KEPT_BYTES."""
+
+    def __init__(self, source: SampleSource) -> None:
+        self.source, self.room = source, KEPT_BYTES
+        self.kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample i."""
+        if i in self.kept:
+            return self.kept[i]
+        sample = self.source[i]
+        size = sum(v.nbytes for v in vars(sample).values() if isinstance(v, np.ndarray))
+        if size <= self.room:
+            self.kept[i], self.room = sample, self.room - size
+        return sample
+
+
 @dataclass(frozen=True)
 class AroundClearest:
     """Series, cut to `dates` dates around their clearest one, which is to be restored."""
@@ -159,7 +181,7 @@ def _simulated(data: Data, *, bands: tuple[str, ...], level: Level, seed: int, s
         )  # fmt: skip
     else:
         source = SimulatedTriplets(count=count, seed=own, size=data.size, level=level, bands=whole, cover=data.cover)
-    return Opened(source, "simulated place", split, hashlib.sha256(repr(source).encode()).hexdigest(), "Apache-2.0")
+    return Opened(Remembered(source), "simulated place", split, hashlib.sha256(repr(source).encode()).hexdigest(), "Apache-2.0")
 
 
 def _series(data: Data, folder: Path, split: Split) -> SampleSource:

@@ -207,7 +207,7 @@ def _values(name: str) -> Values:
         own = tomllib.loads(_text(name))
     except tomllib.TOMLDecodeError as error:
         raise UsageError("The recipe is not valid TOML.", where=name, why=str(error)) from None
-    own.setdefault("name", Path(name).stem)
+    own.setdefault("name", Path(name).name.removesuffix(".toml"))
     base = own.pop("base", None)
     if base is None:
         return own
