@@ -11,6 +11,7 @@ import torch
 from unclouded.bands import L1C
 from unclouded.errors import InputMissing, InputUnsupported, SomeUnitsFailed, UsageError
 from unclouded.evaluation.evaluate import Contender, evaluate
+from unclouded.evaluation.results import leak_of
 from unclouded.models.needs import Needs
 from unclouded.raster import open_raster, read
 from unclouded.sample import Place, Prediction, Sample
@@ -88,6 +89,16 @@ def test_numbers_groups_and_files(tmp_path):
     assert len(offset["bands"]["all"]["rmse"]) == 4 and offset["bands"]["all"]["bias"] == pytest.approx([0.01] * 4, rel=1e-3)
     assert len(offset["calibration"]["all"]["removed"]) == 20
     assert told["failed"] == []
+
+
+def test_leaked_test_regions_are_told_apart():
+    leaked = {"ROIs1158_spring/106", "ROIs1158_spring/123", "ROIs1158_spring/140", "ROIs1868_summer/73", "ROIs1868_summer/119",
+              "ROIs1970_fall/139"}  # fmt: skip
+    for roi in leaked:
+        assert leak_of(roi) == leak_of("_".join(roi.rsplit("/", 1))) == "leaked into training by the published loaders"
+    for roi in ("ROIs1158_spring/31", "ROIs1158_spring/44", "ROIs2017_winter/63", "ROIs2017_winter/108"):
+        assert leak_of(roi) == "never in training"
+    assert leak_of("ROIs1158_spring/1") == leak_of("T31UDS") == ""
 
 
 def test_paired_comparison(tmp_path):

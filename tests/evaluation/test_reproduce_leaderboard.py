@@ -12,6 +12,7 @@ from unclouded.bands import L1C
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.errors import InputCorrupt, InputMissing, UsageError
 from unclouded.evaluation.benchmarks import BENCHMARKS
+from unclouded.evaluation.data import open_data
 from unclouded.evaluation.leaderboard import main as leaderboard_main
 from unclouded.evaluation.leaderboard import page, read
 from unclouded.evaluation.reproduce import Recipe, main, names, recipe_of, reproduce, text
@@ -117,3 +118,16 @@ def test_leaderboard_files(tmp_path):
 def test_evaluation_imports_no_torch_until_it_runs():
     code = "import sys; import unclouded.evaluation.evaluate, unclouded.evaluation.report; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_by_layout(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("UNCLOUDED_CACHE", str(tmp_path / "cache"))
+    triplets = open_data(data / "sen12mscr_official_layout", split=None)
+    assert len(triplets) == 2 and triplets[0].s1 is not None
+    pairs = open_data(data / "sen12mscr_pairs", split=None)
+    assert len(pairs) == 20 and pairs[0].s1 is None  # the folder has no radar, so none is asked for
+    series = open_data(data / "sen12mscrts", split=None, dates=2)
+    assert len(series) == 1 and series[0].s2.shape[0] == 2 and series[0].target_index is None
+    assert [s.place.id for s in open_data("simulated", dates=1)] == [f"simulated-{k}" for k in range(4)]
+    with pytest.raises(InputMissing, match="no data set"):
+        open_data(tmp_path / "nothing")

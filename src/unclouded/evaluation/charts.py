@@ -88,8 +88,10 @@ def curves(
 
 
 def bars(series: Mapping[str, Numbers], labels: Sequence[str], *, up: str, along: str = "") -> str:
-    """Groups of bars, one group per label, one bar per series."""
-    axis = Axis.over(_finite(series), zero=True)
+    """Groups of bars, one group per label, one bar per series. Bars far beyond all others are cut, their value written on."""
+    known = _finite(series)
+    most = _most(known)
+    axis = Axis.over([min(v, most) for v in known], zero=True)
     xs = [_slot(k, len(labels)) for k in range(len(labels))]
     room = (RIGHT - LEFT) / max(1, len(labels)) * 0.8
     wide = room / max(1, len(series))
@@ -98,13 +100,23 @@ def bars(series: Mapping[str, Numbers], labels: Sequence[str], *, up: str, along
     for n, (name, values) in enumerate(series.items()):
         for x, value, label in zip(xs, values, labels, strict=True):
             if value is not None and math.isfinite(value):
-                top = axis.at(value, BOTTOM, TOP)
+                top = axis.at(min(value, axis.high), BOTTOM, TOP)
+                left = x - room / 2 + n * wide
+                if value > axis.high:
+                    drawn.append(f'<text x="{left + wide / 2:.1f}" y="{TOP - 3}" text-anchor="middle">{_said(value)}</text>')
                 drawn.append(
-                    f'<rect x="{x - room / 2 + n * wide:.1f}" y="{min(top, floor):.1f}" width="{max(wide - 1, 1):.1f}" '
+                    f'<rect x="{left:.1f}" y="{min(top, floor):.1f}" width="{max(wide - 1, 1):.1f}" '
                     f'height="{abs(floor - top):.1f}" fill="{COLOURS[n % len(COLOURS)]}">'
                     f"<title>{escape(name)}, {escape(label)}: {_said(value)}</title></rect>"
                 )
     return _framed(axis, up, along, _labels(xs, labels, False), drawn, list(series))
+
+
+def _most(values: Sequence[float]) -> float:
+    """Where to cut bars: nowhere, or beyond the rest if the largest tenth is over five times as large."""
+    ordered = sorted(values)
+    rest = ordered[: max(1, math.ceil(0.9 * len(ordered)))]
+    return rest[-1] * 1.3 if ordered and ordered[-1] > 5 * max(rest[-1], 1e-12) > 0 else math.inf
 
 
 def _slot(k: int, count: int) -> float:

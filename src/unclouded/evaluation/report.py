@@ -302,7 +302,7 @@ def _groups(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
     """Tables of the headline row by cover, season, region, interval and hard case."""
     name = headline(results)
     unit = results.preset.row(name).unit
-    kinds = (("cloud cover", "by_cover"), ("season", "by_season"), ("region", "by_region"),
+    kinds = (("cloud cover", "by_cover"), ("season", "by_season"), ("region", "by_region"), ("leak", "by_leak"),
              ("days between input and target", "by_interval"), ("hard cases", "by_case"))  # fmt: skip
     tables = []
     for title, key in kinds:

@@ -12,25 +12,19 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unclouded.bands import L1C
 from unclouded.errors import InputMissing, UncloudedError, UsageError
 from unclouded.evaluation.benchmarks import Benchmark, benchmark
+from unclouded.evaluation.data import SIMULATED, open_data, simulated
 from unclouded.evaluation.evaluate import Contender, Samples, evaluate
 from unclouded.evaluation.protocols import blended
 from unclouded.evaluation.results import Results
-from unclouded.evaluation.scoring import classify
-from unclouded.sample import HIDING, Sample
+from unclouded.sample import Sample
 
 FOLDER = Path("reproduce")
-SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,25 +72,18 @@ def recipe_of(name: str, folder: Path = FOLDER) -> Recipe:
 def samples_of(recipe: Recipe, root: Path | None) -> Samples:
     """The data of a table from a root, or simulated places. Raises InputMissing where the data were never published."""
     if root is None:
-        return [_simulated(recipe, seed) for seed in range(4)]
-    if recipe.data == "sen12mscr":
-        from unclouded.datasets.sen12mscr import SEN12MSCR
-
-        return SEN12MSCR(root, split="test", s1=_radar_wanted(recipe))
-    if recipe.data == "sen12mscrts":
-        from unclouded.datasets.index import Measure
-        from unclouded.datasets.sen12mscrts import SEN12MSCRTS
-
-        measure = Measure(recipe.mask or "meraner2020", partial(cloud_of, mask=recipe.mask or "meraner2020"))
-        whole = SEN12MSCRTS(
-            root, split="test", s1=_radar_wanted(recipe), dates=None if recipe.blend else recipe.dates, measure=measure
-        )
-        return _Blended(whole) if recipe.blend else whole
-    raise InputMissing(
-        "The data of this table were never published.",
-        where=recipe.benchmark.split,
-        do="run it without --data, on the simulated place.",
-    )
+        dates = 4 if recipe.blend else recipe.dates or 1
+        places: Samples = [simulated(seed, dates=dates) for seed in range(4)]
+        return _Blended(places) if recipe.blend else places
+    if recipe.data == "none":
+        raise InputMissing(
+            "The data of this table were never published.", where=recipe.benchmark.split,
+            do="run it without data, on the simulated place.",
+        )  # fmt: skip
+    radar = any(model.startswith("sar-") for model in recipe.models.values())
+    dates = 0 if recipe.blend else recipe.dates or 0
+    data = open_data(root, dates=dates, mask=recipe.mask, s1=radar)
+    return _Blended(data) if recipe.blend else data
 
 
 @dataclass(frozen=True)
@@ -108,26 +95,6 @@ class _Blended:
 
     def __getitem__(self, index: int) -> Sample:
         return blended(self.source[index])
-
-
-def _radar_wanted(recipe: Recipe) -> bool:
-    return any(model.startswith("sar-") for model in recipe.models.values())
-
-
-def cloud_of(sample: Sample, mask: str) -> NDArray[np.float32]:
-    """(T, H, W) 1 where a detector finds the ground hidden."""
-    return HIDING[classify(sample, mask)[1]].astype(np.float32)
-
-
-def _simulated(recipe: Recipe, seed: int) -> Sample:
-    """A patch of the simulated place with as many dates as the table has inputs."""
-    from unclouded.datasets.simulated import simulate
-
-    dates = max(recipe.dates or 1, 4 if recipe.blend else 1)
-    covers = [0.6, 0.3, 0.1, 0.0, *[0.4] * dates][:dates]
-    place = simulate(seed=seed, size=(64, 64), dates=dates, level="L1C", bands=L1C, cover=covers)
-    sample = replace(place.target(0), place=replace(place.sample.place, id=f"{SIMULATED}-{seed}"))
-    return blended(sample) if recipe.blend else sample
 
 
 @dataclass(frozen=True)

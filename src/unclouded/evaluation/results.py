@@ -8,6 +8,7 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded import __version__
+from unclouded.datasets.split import DIGESTS, regions
 from unclouded.evaluation.benchmarks import Benchmark
 from unclouded.evaluation.bootstrap import holm, interval, paired
 from unclouded.evaluation.presets import Preset, Row
@@ -85,6 +87,7 @@ def aggregate(
         "benchmark": {"name": benchmark.name, "source": benchmark.source, "dataset": benchmark.dataset,
                       "split": benchmark.split, "notes": list(benchmark.notes)},
         "preset": preset.name, "preset_digest": preset.digest, "preset_notes": list(preset.notes),
+        "split_tables_sha256": dict(DIGESTS),
         "masks": _counts(_scores(line).mask for line in some),
         "images": len(some),
         "bands": list(_scores(some[0]).bands) if some else [],
@@ -139,11 +142,26 @@ def _model(preset: Preset, lines: Sequence[Line], draws: int, seed: int) -> dict
         "by_cover": _groups(preset, lines, lambda s: _cover_bin(preset, s.cover), bin_names(preset.cover_edges)),
         "by_season": _groups(preset, lines, lambda s: s.season),
         "by_region": _groups(preset, lines, lambda s: s.roi),
+        "by_leak": _groups(preset, lines, lambda s: leak_of(s.roi)),
         "by_interval": _groups(preset, lines, lambda s: "" if s.gap is None else f"{abs(s.gap)} days"),
         "by_case": {name: _rows(preset, [x for x in lines if holds(_scores(x))]) for name, holds in HARD_CASES.items()},
         "bands": _bands(preset, lines),
         "calibration": _calibration(preset, lines),
     }
+
+
+@cache
+def leak_of(roi: str) -> str:
+    """What the published loaders did with a test region of SEN12MS-CR; '' for any other region.
+
+    A model trained elsewhere must be told apart on the six that were also trained on and the four that were not.
+    """
+    tested = {str(r): r for r in regions("sen12mscr", "test")}
+    found = tested.get(roi) or tested.get("/".join(roi.rsplit("_", 1)))
+    if found is None:
+        return ""
+    leaked = found in regions("sen12mscr", "train", "as_published_substring")
+    return "leaked into training by the published loaders" if leaked else "never in training"
 
 
 HARD_CASES: dict[str, Callable[[Scores], bool]] = {  # Ebel 2020, appendix D
