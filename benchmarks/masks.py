@@ -1,6 +1,8 @@
 """Quality and speed of the mask detectors on real samples: the tables of docs/masks.md.
 
-python -m benchmarks.masks [DATA] [--tile]      DATA: the folder of samples (default $UNCLOUDED_DATA); --tile: full-tile runs
+python -m benchmarks.masks [DATA] [--tile] [--picture PNG]
+
+DATA: the folder of samples (default $UNCLOUDED_DATA). --tile: full-tile runs, too. --picture: only the picture of the page.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from unclouded.datasets.simulated import simulate
 from unclouded.errors import UncloudedError
 from unclouded.masks import MASKS
 from unclouded.masks.detect import detect
+from unclouded.products.legend import COVER_COLOURS
 from unclouded.raster import open_raster
 from unclouded.sample import HIDING, Cover, Place, Sample, Window
 from unclouded.scenes.open import open_scene
@@ -118,9 +121,7 @@ def dimmed(before: NDArray[Any], after: NDArray[Any], brighter: Mask) -> Mask:
 
 def single_dates(data: Path) -> None:
     """17 cloudy and clear images of the same place: against the given machine masks, and against what changed."""
-    print(
-        f"\n## 17 SEN12MS-CR triplets (cloud: blue rises by {RISE}; shadow: infrared below {DARK} of its usual share)\n"
-    )
+    print(f"\n## 17 SEN12MS-CR triplets (cloud: blue rises by {RISE}; shadow: infrared below {DARK} of its usual share)\n")
     print("| detector | cloud on clear images | agrees with given mask | cloud P | R | F1 | IoU | shadow P | R | F1 | IoU |")
     print("|---" * 11 + "|")
     cases = list(triplets(data))
@@ -256,12 +257,31 @@ def tile() -> None:
         os.close(reader)
 
 
+def picture(path: Path) -> None:
+    """A simulated place side by side: true colour, the truth, the six-band rule with shadows, and with its margin."""
+    from PIL import Image
+
+    one = simulate(seed=3, size=(400, 400), dates=1, cover=0.4, kinds="cumulus", s1=False, origin=(100, 300))
+    scene = Scene.of(replace(one.sample, cloud=None))
+    palette = np.array([COVER_COLOURS[code] for code in Cover], np.uint8)
+    at = [one.sample.place.bands.index(name) for name in ("B04", "B03", "B02")]
+    colour = (np.clip(np.moveaxis(one.sample.s2[0, at], 0, -1) / 0.3, 0, 1) ** 0.7 * 255).astype(np.uint8)
+    found = [detect(scene, mask="sixband", grow=metres).masks[0] for metres in (0.0, 20.0)]
+    panels = [colour, *(palette[classes] for classes in (one.cover[0], *found))]
+    gap = np.full((400, 8, 3), 255, np.uint8)
+    Image.fromarray(np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)).save(path, optimize=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=Path(os.environ.get("UNCLOUDED_DATA", "../shared/data")))
     parser.add_argument("--tile", action="store_true", help="also run full tiles (minutes)")
+    parser.add_argument("--picture", type=Path, help="only draw the picture of docs/masks.md, from a simulated place")
     options = parser.parse_args()
+    if options.picture:
+        picture(options.picture)
+        return
     reference_scene(options.data)
     single_dates(options.data)
     series(options.data)

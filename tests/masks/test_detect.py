@@ -15,8 +15,9 @@ from masks.fakes import ground, image, poisoned, sample
 from unclouded.bands import L2A
 from unclouded.errors import InputMissing, UsageError
 from unclouded.masks import MASKS
-from unclouded.masks.detect import detect, widen
-from unclouded.sample import Cover
+from unclouded.masks.detect import detect, scores, widen
+from unclouded.masks.sixband import sixband
+from unclouded.sample import Cover, Window
 from unclouded.scenes.scene import Scene
 
 SHAPE = (40, 44)
@@ -76,6 +77,18 @@ def test_a_mask_file_is_final_on_the_target_and_only_there():
     other = detect(scene, targets=[scene.dates[0]])
     assert (other.masks[4] == Cover.THICK).sum() > 4 and (other.masks[4] == Cover.THIN).any()  # grown and screened
     assert [r["final"] for r in other.decisions["masks"]["dates"].values()] == [True] + [False] * 5
+
+
+def test_scores_are_those_of_the_detector_that_was_chosen():
+    scene = _series()
+    with pytest.raises(UsageError, match="call detect"):
+        scores(scene, 0)
+    found = detect(scene, mask="sixband")
+    window = Window(3, 4, 20, 30)
+    np.testing.assert_array_equal(
+        scores(found, 1)(window).probability[0], sixband(scene.read(only=[1])).probability[0][window.slices]
+    )
+    assert scores(detect(scene), 1)(window).probability.max() == np.float32(0.9)  # SCL's high probability
 
 
 def test_class_maps_may_lie_in_a_file(tmp_path):

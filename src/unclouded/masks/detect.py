@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unclouded.errors import InputUnsupported, UsageError
 from unclouded.masks import MASKS, screening, shadow
-from unclouded.masks.detection import Detector
+from unclouded.masks.detection import Detector, Look
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
@@ -81,6 +81,18 @@ def detect(
         },
     }  # fmt: skip
     return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
+
+
+def scores(scene: Scene, i: int) -> Look:
+    """A look at any window of date i by the detector that `detect` chose for it: `.probability` goes beside the classes.
+
+    Raises UsageError for a scene that has not been through `detect`.
+    """
+    record = scene.decisions.get("masks")
+    if record is None:
+        raise UsageError("This scene has no masks yet.", where=scene.place.id, do="call detect(scene) first.")
+    bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)
+    return MASKS[record["dates"][str(scene.dates[i])]["detector"]].looking(bare, i)
 
 
 def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None = None) -> Choice:
