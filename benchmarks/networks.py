@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def memory(name: str) -> int:
 def triplets(folder: Path, count: int) -> list[tuple[Frame, torch.Tensor]]:
     import rasterio
 
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     found = []
     for place in sorted(p for p in (folder / "sen12mscr").iterdir() if p.is_dir())[:count]:
         arrays = {}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
 Choose = Literal["nearest", "clearest"]
+EXAMPLE_DATES = 3
 FAR = 2**40  # days: the rank of a date that measured nothing
 
 
@@ -132,6 +133,15 @@ class SeveralDates(SingleDate):
         """The same under the name that single-date networks have."""
         assert isinstance(frame, Frames), "a network for time series takes Frames"
         return self.series_inputs(frame)
+
+    def example(self, side: int) -> Frames:
+        """Frames of this network's channels, side x side, EXAMPLE_DATES of them where it takes any number."""
+        one, t = super().example(side), self.dates or EXAMPLE_DATES
+        s1 = None if one.s1 is None else one.s1.unsqueeze(1).expand(-1, t, -1, -1, -1)
+        cloud = None if one.cloud is None else one.cloud.unsqueeze(1).expand(-1, t, -1, -1, -1)
+        days = 10.0 * torch.arange(t, dtype=torch.float32)[None] + 18_000
+        s2 = one.s2.unsqueeze(1).expand(-1, t, -1, -1, -1)
+        return Frames(s2=s2, s1=s1, cloud=cloud, days=days, seen=torch.ones(1, t, dtype=torch.bool))
 
     def adapt(self, scene: Scene, date: np.datetime64) -> Self:
         """For `clearest`, rank the dates of the whole scene once, so that every tile sees the same dates."""

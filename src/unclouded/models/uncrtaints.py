@@ -209,7 +209,7 @@ class TemporalAttention(nn.Module):
 
     def _normed(self, cells: Tensor, away: Tensor) -> Tensor:
         """Group norm over a group's channels and all dates, those left out that measured nothing (or not: as published)."""
-        if self.joint_padding or not bool(away.any()):
+        if self.joint_padding or away.is_meta or not bool(away.any()):  # (sizes are counted on meta tensors)
             out: Tensor = self.in_norm(cells)
             return out
         counts = (~away).to(cells.dtype)[:, None, None, :]  # (N, 1, 1, T)

@@ -14,6 +14,8 @@ from unclouded.errors import InputUnsupported
 if TYPE_CHECKING:
     from unclouded.models.needs import Needs
 
+RGB = ("B04", "B03", "B02")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -60,6 +62,11 @@ SINGLE_DATE: dict[str, Network] = {
         summary="spatial attention on red, green, blue, without radar",
         source="Pan 2020",
     ),
+    "spagan-13": Network(
+        remover="spagan:SpAGAN", config="spagan:Config", preset={"bands": L1C},
+        summary="the same on all bands",
+        source="Pan 2020; Xu et al. 2022, Table 1",
+    ),
     "drib": Network(
         remover="drib:TwoGANs", config="drib:Config",
         summary="radar to optical, then removal, dilated residual inception blocks",
@@ -91,6 +98,12 @@ SINGLE_DATE: dict[str, Network] = {
         source="Bermudez et al. 2018; Xu et al. 2022, Table 1",
         assumed="generator and discriminator of Isola et al. 2017",
     ),
+    "sar2opt-rgb": Network(
+        remover="sar2opt:SAR2OPT", config="sar2opt:Config", preset={"bands": RGB, "radar": "VV"},
+        summary="red, green, blue from VV",
+        source="Bermudez et al. 2018; Darbaghshahi et al. 2021, Table 3",
+        assumed="as sar2opt",
+    ),
     "sar-opt-cgan": Network(
         remover="sar_opt_cgan:SAROptCGAN", config="sar_opt_cgan:Config",
         summary="U-Net on image and radar",
@@ -104,8 +117,6 @@ SINGLE_DATE: dict[str, Network] = {
         assumed="width, norm, discriminator and ranges of the random changes (see the file's head)",
     ),
 }  # fmt: skip
-
-NETWORKS: dict[str, Network] = {**SINGLE_DATE}
 
 SERIES: dict[str, Network] = {
     "resnet-mono": Network(
@@ -135,13 +146,14 @@ SERIES: dict[str, Network] = {
     ),
 }  # fmt: skip
 
+NETWORKS: dict[str, Network] = SINGLE_DATE | SERIES
+
 
 def network(name: str) -> Network:
-    """A row, of either table. Raises InputUnsupported with the names there are."""
-    known = NETWORKS | SERIES
-    if name not in known:
-        raise InputUnsupported(f"There is no network '{name}'.", why=f"networks are: {', '.join(known)}.")
-    return known[name]
+    """A row. Raises InputUnsupported with the names there are."""
+    if name not in NETWORKS:
+        raise InputUnsupported(f"There is no network '{name}'.", why=f"networks are: {', '.join(NETWORKS)}.")
+    return NETWORKS[name]
 
 
 def network_class(name: str) -> tuple[type[Any], type[Any]]:

@@ -15,7 +15,8 @@ The networks, as published. Made from the code by `python -m unclouded.models.zo
 
 Every network takes and gives physical units (reflectance, dB), any image size, and has weights only when you load some:
 `unclouded remove ... --model NAME --weights FILE`. Sizes are counted at the published configuration; GMAC are the
-multiply-adds of convolutions and matrix products for one patch of 256 x 256 pixels.
+multiply-adds of convolutions and matrix products for one patch of 256 x 256 pixels, and three dates for networks that take
+a series.
 """
 
 ASSUMED = """
@@ -67,7 +68,7 @@ def _network(name: str) -> tuple[str, ...]:
 def _needed(needs: Needs) -> str:
     bands = "any bands" if needs.bands is None else f"{len(needs.bands)} bands {' or '.join(needs.levels)}"
     low, high = needs.dates
-    dates = "" if (low, high) == (1, None) else f"{low} or more dates" if high is None else f"{low} to {high} dates"
+    dates = "" if low == 1 else f"{low} or more dates" if high is None else f"{low} to {high} dates"
     radar = {"required": "radar", "optional": "radar if there", "unused": ""}[needs.sar]
     return ", ".join(part for part in (bands, radar, "cloud mask" if needs.cloud else "", dates) if part)
 
