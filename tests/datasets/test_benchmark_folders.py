@@ -22,7 +22,7 @@ from unclouded.datasets.sen12mscr import PUBLISHED_TEST, SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS, choose
 from unclouded.datasets.split import SPLITS, Roi, binned_draw, parse_roi, read_table, regions, table
 from unclouded.datasets.views import as_torchgeo, panels, plot
-from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported, RecordError, UsageError
+from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported, LeakFound, RecordError, UsageError
 from unclouded.raster import open_raster
 
 SPRING, FALL = Roi("ROIs1158_spring", 1), Roi("ROIs1970_fall", 139)
@@ -94,8 +94,10 @@ def test_split_tables_are_pinned_and_bad_rows_are_named(monkeypatch: pytest.Monk
     table.cache_clear()
     with pytest.raises(InputUnsupported, match="earlier release"):
         table("meraner2020")
-    with pytest.raises(InputCorrupt, match="in two splits"):
+    with pytest.raises(LeakFound, match="ROIs1158_spring/1 is in train and test"):
         read_table(["roi,split,source", "ROIs1158_spring/1,train,x", "ROIs1158_spring/1,test,x"], where="mine")
+    with pytest.raises(InputCorrupt, match="there twice"):
+        read_table(["roi,split,source", "ROIs1158_spring/1,train,x", "ROIs1158_spring/1,train,x"], where="mine")
     with pytest.raises(InputCorrupt, match="'exam'"):
         read_table(["roi,split,source", "ROIs1158_spring/1,exam,x"], where="mine")
     with pytest.raises(UsageError, match="not a region"):
@@ -328,6 +330,12 @@ def test_pairs_of_pngs_are_unstretched(tmp_path: Path) -> None:
     assert sample.place.bands == ("B04", "B03", "B02") and str(data.pairs[0]) == "ROIs1158_spring/7/p12"
     assert np.allclose(sample.s2[0], np.moveaxis(rgb, -1, 0) / 255 * 0.4, atol=1e-6)
     assert np.allclose(sample.s1[0, 0], vv / 255 * 25 - 20, atol=1e-5) and np.array_equal(sample.s1[0, 0], sample.s1[0, 1])
+    blue = SEN12(tmp_path, bands=("B02",), split="val", splits={Roi("ROIs1158_spring", 7): "val"}, stretch=data.stretch)[0]
+    assert blue.place.bands == ("B02",) and np.array_equal(blue.s2[0, 0], sample.s2[0, 2])
+    with pytest.raises(InputMissing, match="split val"):
+        SEN12(tmp_path, split="val")
+    with pytest.raises(InputUnsupported, match="no band B08"):
+        SEN12(tmp_path, bands=("B08",))
     (tmp_path / "ROIs1158_spring/s1_7/ROIs1158_spring_s1_7_p12.png").write_bytes(b"GIF89a nonsense")
     with pytest.raises(InputCorrupt, match="damaged"):
         data[0]

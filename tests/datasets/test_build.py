@@ -53,8 +53,8 @@ def scene() -> Held:
 
 
 def test_triplets_pair_a_cloudy_and_a_clear_image_of_one_season(scene: Held, tmp_path: Path) -> None:
-    built = build_triplets(scene, tmp_path, RECIPE)
-    data = SEN12MSCR(tmp_path, split=None, stored=TEN, level="L2A")
+    built = build_triplets([scene], tmp_path, RECIPE)
+    data = SEN12MSCR(tmp_path, split=None)
     assert sorted(map(str, data.patches)) == sorted(built.patches) and len(built.patches) > 16
     assert {p.roi.group for p in data.patches} == {"ROIs9000_spring", "ROIs9000_summer"}
     assert {p.roi.number for p in data.patches} == {1, 2, 3, 4}  # 100 = 48 + 48 + 4: the rest holds no patch
@@ -74,7 +74,7 @@ def test_triplets_pair_a_cloudy_and_a_clear_image_of_one_season(scene: Held, tmp
 
 
 def test_splits_share_no_ground(scene: Held, tmp_path: Path) -> None:
-    built = build_triplets(scene, tmp_path, RECIPE)
+    built = build_triplets([scene], tmp_path, RECIPE)
     splits = read_table((tmp_path / "splits.csv").read_text().splitlines(), where="built")
     assert splits == built.splits
     by_ground = {roi.ground: split for roi, split in splits.items()}
@@ -83,14 +83,14 @@ def test_splits_share_no_ground(scene: Held, tmp_path: Path) -> None:
     )
     report = check([tmp_path], splits=splits)
     assert report.leaks == [] and report.faults == []
-    parts = [len(SEN12MSCR(tmp_path, split=s, splits=splits, stored=TEN, level="L2A")) for s in ("train", "val", "test")]
+    parts = [len(SEN12MSCR(tmp_path, split=s)) for s in ("train", "val", "test")]
     assert sum(parts) == len(built.patches) and parts[0] > max(parts[1:])
-    other = build_triplets(scene, tmp_path / "other", replace(RECIPE, seed=5)).splits
-    assert set(other) == set(splits) and build_triplets(scene, tmp_path / "same", RECIPE).splits == splits
+    other = build_triplets([scene], tmp_path / "other", replace(RECIPE, seed=5)).splits
+    assert set(other) == set(splits) and build_triplets([scene], tmp_path / "same", RECIPE).splits == splits
 
 
 def test_overlapping_patches_stay_within_their_region(scene: Held, tmp_path: Path) -> None:
-    built = build_triplets(scene, tmp_path, replace(RECIPE, stride=12))
+    built = build_triplets([scene], tmp_path, replace(RECIPE, stride=12))
     assert len(built.patches) > 2 * 16 * 1.2
     assert check([tmp_path], splits=built.splits).leaks == []
 
@@ -100,24 +100,24 @@ def test_what_is_not_whole_is_left_out_and_counted(scene: Held, tmp_path: Path) 
     valid[:, 5, 5] = False  # no date of the first patch is whole
     s1_valid[:, 30, 30] = False
     holes = Held(replace(scene.sample, s2_valid=valid, s1_valid=s1_valid))
-    built = build_triplets(holes, tmp_path, RECIPE)
+    built = build_triplets([holes], tmp_path, RECIPE)
     assert built.left_out["not wholly measured"] == 2 and built.left_out["no radar near in time"] >= 1
     assert "ROIs9000_spring/1/p1" in built.patches  # numbers have no gaps
     dead = scene.sample.s2.copy()
     dead[0, 3, :24, :24] = 0.1
     assert (
-        build_triplets(Held(replace(scene.sample, s2=dead)), tmp_path / "b", RECIPE).left_out["no clear image in the season"]
+        build_triplets([Held(replace(scene.sample, s2=dead))], tmp_path / "b", RECIPE).left_out["no clear image in the season"]
         >= 1
     )
     with pytest.raises(InputMissing, match="no cloudy image in the season: "):
-        build_triplets(scene, tmp_path / "c", replace(RECIPE, cloudy=(2.0, 3.0)))
+        build_triplets([scene], tmp_path / "c", replace(RECIPE, cloudy=(2.0, 3.0)))
 
 
 def test_series_hold_every_whole_date_with_its_radar(scene: Held, tmp_path: Path) -> None:
     valid = scene.sample.s2_valid.copy()
     valid[2, 50:, 50:] = False
-    built = build_series(Held(replace(scene.sample, s2_valid=valid)), tmp_path, RECIPE)
-    data = SEN12MSCRTS(tmp_path, split=None, stored=TEN, level="L2A")
+    built = build_series([Held(replace(scene.sample, s2_valid=valid))], tmp_path, RECIPE)
+    data = SEN12MSCRTS(tmp_path, split=None)
     assert sorted(map(str, data.series)) == sorted(built.patches) and len(data) == 16
     lengths = {str(s): len(s.s2) for s in data.series}
     assert lengths["ROIs9000/1/patch_0"] == 5 and lengths["ROIs9000/4/patch_3"] == 4
@@ -129,15 +129,15 @@ def test_series_hold_every_whole_date_with_its_radar(scene: Held, tmp_path: Path
 def test_clouds_must_be_known_and_patches_must_fit(scene: Held, tmp_path: Path) -> None:
     blind = Held(replace(scene.sample, cloud=None))
     with pytest.raises(UsageError, match="no cloud masks"):
-        build_triplets(blind, tmp_path, RECIPE)
+        build_triplets([blind], tmp_path, RECIPE)
     known = Measure("known", lambda s: scene.read(Window(*_corner(scene, s), 24, 24)).cloud)
     assert (
-        build_triplets(blind, tmp_path / "a", RECIPE, measure=known).patches
-        == build_triplets(scene, tmp_path / "b", RECIPE).patches
+        build_triplets([blind], tmp_path / "a", RECIPE, measure=known).patches
+        == build_triplets([scene], tmp_path / "b", RECIPE).patches
     )
     for wrong in (replace(RECIPE, size=50), replace(RECIPE, size=200, region=400), replace(RECIPE, stride=0)):
         with pytest.raises(UsageError, match="do not fit"):
-            build_triplets(scene, tmp_path, wrong)
+            build_triplets([scene], tmp_path, wrong)
 
 
 def _corner(scene: Held, sample: Sample) -> tuple[int, int]:

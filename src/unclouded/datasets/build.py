@@ -3,7 +3,7 @@
 A scene is cut into regions, each of which belongs to one split, and regions into patches (256 pixels; stride 128 or none). Per
 patch and season the least cloudy image is the target and a cloudy one the input (Ebel et al. 2020, section II); or all dates
 become a series (Ebel et al. 2022). Patches that are not wholly measured, or dead in a band, are left out and counted.
-`splits.csv` beside them says which region belongs where.
+`splits.csv` beside them says which region belongs where, `dataset.json` which bands they have: the readers look there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.datasets.index import Measure
+from unclouded.datasets.index import Measure, Progress
 from unclouded.datasets.lattice import key
 from unclouded.datasets.offline import write_image, write_triplet
+from unclouded.datasets.patches import describe
 from unclouded.datasets.sen12mscr import Patch
 from unclouded.datasets.split import SPLITS, Roi, Split
-from unclouded.errors import InputMissing, UsageError
+from unclouded.errors import InputMissing, InputsContradict, OutputFailed, UsageError
 from unclouded.sample import HIDDEN_FROM, Place, Sample, Window
 from unclouded.units import to_counts
 
@@ -69,14 +70,21 @@ class Built:
     splits: dict[Roi, Split] = field(default_factory=dict)
 
 
-def build_triplets(scene: Readable, root: Path, recipe: Recipe = Recipe(), *, measure: Measure | None = None) -> Built:
+def build_triplets(
+    scenes: Sequence[Readable],
+    root: Path,
+    recipe: Recipe = Recipe(),
+    *,
+    measure: Measure | None = None,
+    progress: Progress | None = None,
+) -> Built:
     """Write triplets in the layout of SEN12MS-CR, as uint16 counts without offset.
 
-    Clouds are those of the scene's masks, or of `measure`. Raises UsageError without either, InputMissing where no patch
-    comes about, OutputFailed.
+    Clouds are those of the scenes' masks, or of `measure`. Raises UsageError without either, InputMissing where no patch
+    comes about, InputsContradict for scenes of different bands, OutputFailed also where the folder already holds patches.
     """
     built = Built()
-    for number, windows in enumerate(_regions(scene.shape, recipe), start=1):
+    for number, scene, windows in _planned(scenes, root, recipe, progress):
         made: Counter[str] = Counter()
         for window in windows:
             sample = _seen(scene.read(window), measure)
@@ -89,16 +97,19 @@ def build_triplets(scene: Readable, root: Path, recipe: Recipe = Recipe(), *, me
                 patch = Patch(Roi(f"{recipe.group}_{season}", number), made[season])
                 write_triplet(root, patch, triplet)
                 built.patches.append(str(patch))
-    return _finished(built, root, recipe, {_roi_of(p) for p in built.patches})
+    return _finished(built, root, recipe, scenes[0].place)
 
 
-def build_series(scene: Readable, root: Path, recipe: Recipe = Recipe()) -> Built:
+def build_series(
+    scenes: Sequence[Readable], root: Path, recipe: Recipe = Recipe(), *, progress: Progress | None = None
+) -> Built:
     """Write series in the layout of SEN12MS-CR-TS: all dates that are wholly measured, each with its nearest radar image.
 
-    Raises InputMissing where no patch comes about, OutputFailed.
+    Raises InputMissing where no patch comes about, InputsContradict for scenes of different bands, OutputFailed also where the
+    folder already holds patches.
     """
     built = Built()
-    for number, windows in enumerate(_regions(scene.shape, recipe), start=1):
+    for number, scene, windows in _planned(scenes, root, recipe, progress):
         roi = Roi(recipe.group, number)
         for patch, window in enumerate(windows):
             sample = scene.read(window)
@@ -111,7 +122,27 @@ def build_series(scene: Readable, root: Path, recipe: Recipe = Recipe()) -> Buil
                 continue
             _write_series(root, roi, patch, sample, chosen)
             built.patches.append(f"{roi}/patch_{patch}")
-    return _finished(built, root, recipe, {_roi_of(p) for p in built.patches})
+    return _finished(built, root, recipe, scenes[0].place)
+
+
+def _planned(
+    scenes: Sequence[Readable], root: Path, recipe: Recipe, progress: Progress | None
+) -> Iterator[tuple[int, Readable, list[Window]]]:
+    """The regions of all scenes, numbered through from 1."""
+    kinds = {(scene.place.bands, scene.place.level) for scene in scenes}
+    if len(kinds) != 1:
+        raise InputsContradict(
+            f"{len(scenes)} scenes have {len(kinds)} sets of bands.",
+            why="; ".join(f"{level} {', '.join(bands)}" for bands, level in kinds),
+            do="build from scenes of the same bands and level.",
+        )  # fmt: skip
+    if any(root.glob("ROIs*")):
+        raise OutputFailed("The folder already holds patches.", where=root, do="choose another folder, or remove this one.")
+    plan = [(scene, windows) for scene in scenes for windows in _regions(scene.shape, recipe)]
+    for number, (scene, windows) in enumerate(plan, start=1):
+        yield number, scene, windows
+        if progress is not None:
+            progress(number, len(plan))
 
 
 def _regions(shape: tuple[int, int], recipe: Recipe) -> Iterator[list[Window]]:
@@ -204,8 +235,9 @@ def _roi_of(patch: str) -> Roi:
     return Roi(group, int(number))
 
 
-def _finished(built: Built, root: Path, recipe: Recipe, rois: set[Roi]) -> Built:
-    """Deal regions to splits, the same ground always to the same one, and write splits.csv."""
+def _finished(built: Built, root: Path, recipe: Recipe, place: Place) -> Built:
+    """Deal regions to splits, the same ground always to the same one, and write splits.csv and dataset.json."""
+    rois = {_roi_of(p) for p in built.patches}
     if not rois:
         why = ", ".join(f"{reason}: {count}" for reason, count in built.left_out.most_common()) or "nothing was tried"
         raise InputMissing("No patch could be built.", where=root, why=why + ".", do="loosen the recipe, or add dates.")
@@ -215,4 +247,5 @@ def _finished(built: Built, root: Path, recipe: Recipe, rois: set[Roi]) -> Built
     built.splits = {roi: dealt[roi.ground] for roi in sorted(rois)}
     rows = ["roi,split,source", *(f"{roi},{split},built" for roi, split in built.splits.items())]
     (root / "splits.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    describe(root, place.bands, place.level)
     return built

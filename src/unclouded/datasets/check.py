@@ -17,7 +17,7 @@ from typing import NamedTuple
 from unclouded import raster
 from unclouded.datasets import sen12, sen12mscr, sen12mscrts
 from unclouded.datasets.index import Progress, natural, open_index
-from unclouded.datasets.split import SPLITS, Roi, Rule, Split, selected, table
+from unclouded.datasets.split import SPLITS, Roi, Rule, Split, parse_roi, selected, table_of
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, LeakFound, RefusedForSafety
 
 Box = tuple[float, float, float, float]  # west, south, east, north in degrees
@@ -40,6 +40,7 @@ class Report:
     """What a check found. `leaks` name ground shared by splits; `faults` name files that are missing or broken."""
 
     lines: list[str] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # per root: patches, regions, and both per split
     faults: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
 
@@ -52,8 +53,8 @@ class Report:
         """Raises LeakFound (exit code 4) where splits share ground."""
         if self.leaks:
             raise LeakFound(
-                f"{len(self.leaks)} leaks: splits share ground.", why="; ".join(self.leaks[:3]) + ".",
-                do="match regions exactly (split_rule 'exact'), or drop the regions named in the report.",
+                f"{len(self.leaks)} leaks: splits share ground.", why="; ".join(self.leaks[:MISSES]) + ".",
+                do="match regions exactly (rule 'exact'), or drop the regions named in the report.",
             )  # fmt: skip
 
 
@@ -68,16 +69,20 @@ def check(
 ) -> Report:
     """Check one or several data roots, each by itself and all against each other.
 
-    `rule`: how a loader matches regions to splits. `splits`: a table of one's own in place of the official ones.
+    `rule`: how a loader matches regions to splits. `splits`: a table of one's own for all roots, in place of their own
+    splits.csv or the official ones.
     `pixels`: open every file (broken files, outlines, equal pixels); else only names are compared.
     """
     report = Report()
     items: list[tuple[Path, Item]] = []
+    members: list[frozenset[Split]] = []
     for root in map(Path, roots):
         mine = _items(root, cache)
+        rows = table_of(root, mine[0].dataset) if splits is None else splits
         items += [(root, item) for item in mine]
-        _count(report, root, mine, splits)
-    members = _members(items, rule, splits)
+        members += _members(mine, rows, rule)
+        _count(report, root, mine, rows)
+        report.faults += _lacking(root, mine)
     _by_name(report, items, members)
     if pixels:
         _by_pixels(report, items, members, progress)
@@ -85,6 +90,11 @@ def check(
 
 
 # -- what is there -----------------------------------------------------------------------------------------------------
+
+
+def dataset_of(root: Path, cache: Path | None = None) -> str:
+    """sen12mscr, sen12mscrts or sen12, by its layout. Raises InputUnsupported for anything else."""
+    return _items(root, cache)[0].dataset
 
 
 def _items(root: Path, cache: Path | None) -> list[Item]:
@@ -122,70 +132,84 @@ def _pairs(paths: Iterable[str]) -> list[Item]:
     return [Item("sen12", p.roi, str(p), tuple(files), p.path("s2")) for p, files in pairs]
 
 
-def _count(report: Report, root: Path, items: Sequence[Item], splits: Mapping[Roi, Split] | None) -> None:
-    """Patches per split against the published numbers, and partners that are missing."""
+def _count(report: Report, root: Path, items: Sequence[Item], rows: Mapping[Roi, Split]) -> None:
+    """Patches and regions per split, beside the published numbers, and what matching by substring would load besides."""
     dataset = items[0].dataset
-    rows = _rows(dataset, splits)
     per_roi = Counter(item.roi for item in items)
-    report.lines.append(f"{root}: {dataset}, {len(items)} patches in {len(per_roi)} regions")
+    whole = Counter(rows.values())
+    counts = {"patches": len(items), "regions": len(per_roi)}
+    of = f" of {sen12mscr.PUBLISHED_PATCHES}" if dataset == "sen12mscr" and not (root / "splits.csv").is_file() else ""
+    report.lines.append(f"{root}: {dataset}, {len(items)}{of} patches in {len(per_roi)} regions")
     for split in SPLITS:
-        count = sum(n for roi, n in per_roi.items() if rows.get(roi) == split)
-        report.lines.append(f"  {split}: {count} patches in {sum(rows.get(roi) == split for roi in per_roi)} regions")
+        here = [roi for roi in per_roi if rows.get(roi) == split]
+        counts |= {f"{split}_patches": sum(per_roi[r] for r in here), f"{split}_regions": len(here)}
+        patches = counts[f"{split}_patches"]
+        report.lines.append(f"  {split}: {patches} patches in {len(here)} of {whole[split]} regions")
+    report.counts[str(root)] = counts
     strangers = sorted((str(roi) for roi in per_roi if roi not in rows), key=natural)
     if strangers:
-        report.lines.append(f"  in no split: {', '.join(strangers[:MISSES])}")
+        more = f", and {len(strangers) - MISSES} more" if len(strangers) > MISSES else ""
+        report.lines.append(f"  in no split: {', '.join(strangers[:MISSES])}{more}")
     if dataset == "sen12mscr":
         for name, published in sen12mscr.PUBLISHED_TEST.items():
-            here = per_roi.get(_roi(name), 0)
-            if here not in (0, published):
-                report.lines.append(f"  {name}: {here} of {published} published patches")
-    want = Counter(len(item.files) for item in items).most_common(1)[0][0] if dataset == "sen12mscrts" else None
-    partial = [item for item in items if not _whole(item, want)]
-    report.faults += [f"{root}: {item.name} lacks partners, it has {len(item.files)} files" for item in partial[:MISSES]]
-    if len(partial) > MISSES:
-        report.faults.append(f"{root}: and {len(partial) - MISSES} more lack partners")
+            count = per_roi.get(parse_roi(name), 0)
+            if count not in (0, published):
+                report.lines.append(f"  {name}: {count} of {published} published patches")
+        trained = selected(rows, "train", "as_published_substring")
+        for split in ("test", "val"):
+            found = sorted((r for r in per_roi if rows.get(r) == split and r in trained), key=lambda r: natural(str(r)))
+            if found:
+                count = sum(per_roi[r] for r in found)
+                report.lines.append(
+                    f"  a loader that matches by substring trains on {count} {split} patches: {', '.join(map(str, found))}"
+                )
 
 
-def _whole(item: Item, want: int | None) -> bool:
+def _lacking(root: Path, items: Sequence[Item]) -> list[str]:
+    """Patches with a missing partner, by what is missing."""
+    by: dict[str, list[str]] = defaultdict(list)
+    longest = max(len(item.files) for item in items)
+    for item in items:
+        if lacks := _lacks(item, longest):
+            by[lacks].append(item.name)
+    return [
+        f"{root}: {len(names)} without {lacks}: {', '.join(names[:MISSES])}"
+        + (f", and {len(names) - MISSES} more" if len(names) > MISSES else "")
+        for lacks, names in sorted(by.items())
+    ]
+
+
+def _lacks(item: Item, longest: int) -> str:
+    """What a patch should have and has not; nothing where it is whole."""
     if item.dataset == "sen12mscrts":
-        dates = sum("/S2/" in path for path in item.files)
-        return len(item.files) == want and 2 * dates == len(item.files)
-    return len(item.files) == (3 if item.dataset == "sen12mscr" else 2)
-
-
-def _roi(text: str) -> Roi:
-    group, _, number = text.partition("/")
-    return Roi(group, int(number))
+        s1, s2 = (sum(f"/{sensor}/" in path for path in item.files) for sensor in ("S1", "S2"))
+        want = max(s1, s2, longest // 2)
+        parts = [f"{want - have} of {want} {name} images" for name, have in (("S1", s1), ("S2", s2)) if have < want]
+        return " and ".join(parts)
+    kinds = sen12mscr.KINDS if item.dataset == "sen12mscr" else ("s1", "s2")
+    return " and ".join(kind for kind in kinds if not any(f"/{kind}_{item.roi.number}/" in path for path in item.files))
 
 
 # -- who belongs to which split ----------------------------------------------------------------------------------------
 
 
-def _rows(dataset: str, splits: Mapping[Roi, Split] | None) -> Mapping[Roi, Split]:
-    if splits is not None:
-        return splits
-    return {} if dataset == "sen12" else table(dataset)
-
-
-def _members(items: Sequence[tuple[Path, Item]], rule: Rule, splits: Mapping[Roi, Split] | None) -> list[frozenset[Split]]:
+def _members(items: Sequence[Item], rows: Mapping[Roi, Split], rule: Rule) -> list[frozenset[Split]]:
     """The splits that load each item: one or none by the exact rule, several by the published one."""
-    chosen = {
-        (dataset, split): selected(_rows(dataset, splits), split, rule)
-        for dataset in {item.dataset for _, item in items} for split in SPLITS
-    }  # fmt: skip
-    return [frozenset(s for s in SPLITS if item.roi in chosen[item.dataset, s]) for _, item in items]
+    loads = {split: selected(rows, split, rule) for split in SPLITS}
+    return [frozenset(s for s in SPLITS if item.roi in loads[s]) for item in items]
 
 
 def _by_name(report: Report, items: Sequence[tuple[Path, Item]], members: Sequence[frozenset[Split]]) -> None:
     """One region in several splits, within a data set or across data sets."""
-    seen: dict[tuple[str, int], dict[tuple[str, Split], int]] = defaultdict(lambda: defaultdict(int))
+    seen: dict[tuple[str, int], Counter[tuple[str, Split]]] = defaultdict(Counter)
+    names: dict[tuple[str, int], str] = {}
     for (_, item), inside in zip(items, members, strict=True):
-        for split in inside:
-            seen[item.roi.ground][item.dataset, split] += 1
-    for (group, number), where in sorted(seen.items()):
+        names[item.roi.ground] = max(names.get(item.roi.ground, ""), str(item.roi), key=len)
+        seen[item.roi.ground].update((item.dataset, split) for split in inside)
+    for ground, where in sorted(seen.items()):
         if len({split for _, split in where}) > 1:
             parts = [f"{dataset} {split} ({count} patches)" for (dataset, split), count in sorted(where.items())]
-            report.leaks.append(f"{group}/{number} by name: {', '.join(parts)}")
+            report.leaks.append(f"{names[ground]} by name: {', '.join(parts)}")
 
 
 # -- what the files say ------------------------------------------------------------------------------------------------
@@ -198,15 +222,19 @@ def _by_pixels(
     outlines: list[tuple[int, Box]] = []
     digests: dict[str, list[int]] = defaultdict(list)
     for n, (root, item) in enumerate(items):
+        boxes = set()
         for path in item.files:
             try:
                 digest, box = _look(root / path)
             except (InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety) as error:
                 report.faults.append(f"{root / path}: {error.what}")
                 continue
+            boxes.add(None if box is None else tuple(round(side, 6) for side in box))
             if path == item.ground:
                 digests[digest].append(n)
                 outlines += [] if box is None else [(n, box)]
+        if len(boxes) > 1:
+            report.faults.append(f"{root}: the files of {item.name} do not show the same ground")
         if progress is not None:
             progress(n + 1, len(items))
     names = [f"{item.dataset} {item.name}" for _, item in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded import raster
+from unclouded.bands import L1C
 from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported
+from unclouded.sample import Level
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -21,6 +24,29 @@ class Pixels(NamedTuple):
 
     values: NDArray[np.float32]
     valid: NDArray[np.bool_]
+
+
+def describe(root: Path, bands: Sequence[str], level: Level) -> None:
+    """Write down, in `dataset.json`, which bands the images of a data root have, in order, and their level."""
+    (root / "dataset.json").write_text(json.dumps({"bands": list(bands), "level": level}) + "\n", encoding="utf-8")
+
+
+def described(root: Path, bands: Sequence[str] | None, level: Level | None) -> tuple[tuple[str, ...], Level]:
+    """Stored bands and level of a data root: as given, else as `dataset.json` says, else all 13 of L1C as officially.
+
+    Raises InputCorrupt for a `dataset.json` that makes no sense.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return tuple(bands or L1C), level or "L1C"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        stored, of_level = tuple(said["bands"]), said["level"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputCorrupt("dataset.json cannot be understood.", where=path, why=str(error), do="build it again.") from error
+    if not stored or not set(stored) <= set(L1C) or of_level not in ("L1C", "L2A"):
+        raise InputCorrupt("dataset.json names no known bands or level.", where=path, why=f"it says {stored}, {of_level}.")
+    return tuple(bands or stored), level or of_level
 
 
 def read_s2(path: Path, stored: Sequence[str], bands: Sequence[str]) -> tuple[Pixels, GeoBox | None]:

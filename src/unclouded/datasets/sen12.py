@@ -9,7 +9,7 @@ assume. So reflectance and dB from here are only as good as that assumption: fit
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from unclouded.datasets.index import Progress, open_index
 from unclouded.datasets.sen12mscr import SEASONS
-from unclouded.datasets.split import Roi
-from unclouded.errors import InputCorrupt, InputMissing
+from unclouded.datasets.split import Roi, Split, table_of
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported
 from unclouded.sample import Place, Sample
 
 BANDS = ("B04", "B03", "B02")
@@ -52,7 +52,8 @@ class Pair(NamedTuple):
 class SEN12:
     """The pairs of a root, in natural order, as clear samples with one date (the middle of the season).
 
-    `rois`, `seasons`: only these. The data set has no official split: make one by region.
+    `rois`, `seasons`: only these. The data set has no official split: give one by region in `splits` or the root's splits.csv,
+    and choose of it by `split` (None: all). `bands`: any of red, green, blue.
     Raises InputMissing where nothing is found.
     """
 
@@ -60,24 +61,31 @@ class SEN12:
         self,
         root: str | Path,
         *,
+        split: Split | None = None,
+        splits: Mapping[Roi, Split] | None = None,
+        bands: Sequence[str] = BANDS,
         rois: Sequence[str] | None = None,
         seasons: Sequence[str] | None = None,
         stretch: Stretch = Stretch(),  # noqa: B008 - immutable
         cache: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.root, self.stretch = Path(root), stretch
+        self.root, self.stretch, self.bands = Path(root), stretch, tuple(bands)
+        if not set(self.bands) <= set(BANDS):
+            raise InputUnsupported(f"SEN1-2 has no band {', '.join(set(self.bands) - set(BANDS))}.", do="it has B04, B03, B02.")
+        rows = table_of(self.root, "sen12") if splits is None else splits
         self.index = open_index(self.root, 2, cache=cache, progress=progress)
         names = (NAME.search(f.path) for f in self.index.files(".png"))
         pairs = (Pair(Roi(m[1], int(m[2])), int(m[3])) for m in names if m is not None)
         self.pairs: tuple[Pair, ...] = tuple(
             p for p in pairs
-            if (rois is None or str(p.roi) in rois) and (seasons is None or p.roi.group.split("_")[1] in seasons)
+            if (split is None or rows.get(p.roi) == split)
+            and (rois is None or str(p.roi) in rois) and (seasons is None or p.roi.group.split("_")[1] in seasons)
         )  # fmt: skip
         if not self.pairs:
             raise InputMissing(
-                "No pair of SEN1-2 was found.", where=self.root, why="looked for ROIs<number>_<season>/s2_<roi>/*.png.",
-                do="give the folder that holds the ROIs... folders.",
+                f"No pair of SEN1-2, split {split or 'any'}, was found.", where=self.root,
+                why="looked for ROIs<number>_<season>/s2_<roi>/*.png.", do="give the folder that holds the ROIs... folders.",
             )  # fmt: skip
 
     def __len__(self) -> int:
@@ -86,14 +94,15 @@ class SEN12:
     def __getitem__(self, i: int) -> Sample:
         """Pair i. Raises InputMissing (a missing partner), InputCorrupt."""
         pair = self.pairs[i]
-        s2 = _scaled(read_png(self.root / pair.path("s2"), 3), self.stretch.s2)
+        rgb = read_png(self.root / pair.path("s2"), 3)
+        s2 = _scaled(rgb[[BANDS.index(b) for b in self.bands]], self.stretch.s2)
         vv = _scaled(read_png(self.root / pair.path("s1"), 1), self.stretch.s1)
         if s2.shape[1:] != vv.shape[1:]:
             raise InputCorrupt(f"The images of {pair} differ in size.", where=self.root / pair.path("s1"))
         day = np.array([SEASONS.get(pair.roi.group, "2018-07-01")], "datetime64[D]")
         measured = np.ones((1, *s2.shape[1:]), bool)
         return Sample(
-            place=Place(id=str(pair), bands=BANDS, level="L1C"), s2=s2[None], s2_valid=measured, s2_dates=day,
+            place=Place(id=str(pair), bands=self.bands, level="L1C"), s2=s2[None], s2_valid=measured, s2_dates=day,
             s1=np.repeat(vv, 2, 0)[None], s1_valid=measured, s1_dates=day,
         )  # fmt: skip
 

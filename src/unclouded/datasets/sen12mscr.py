@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.bands import L1C
 from unclouded.datasets.index import Index, Measure, Progress, open_index
-from unclouded.datasets.patches import Pixels, check_same_ground, read_s1, read_s2
-from unclouded.datasets.split import Roi, Rule, Split, selected, table
+from unclouded.datasets.patches import Pixels, check_same_ground, described, read_s1, read_s2
+from unclouded.datasets.split import Roi, Rule, Split, selected, table_of
 from unclouded.errors import InputMissing, UsageError
 from unclouded.sample import Level, Place, Sample
 
@@ -35,6 +34,7 @@ SEASONS: dict[str, str] = {  # nominal days
     "ROIs1970_fall": "2018-10-15",
     "ROIs2017_winter": "2018-01-15",
 }
+PUBLISHED_PATCHES = 122_218  # Ebel et al. 2022, section I
 PUBLISHED_TEST = {  # patches per test region, counted by their authors' release; Ebel et al. 2020 print 7,893 in all
     "ROIs1158_spring/31": 784, "ROIs1158_spring/44": 784, "ROIs1158_spring/106": 784, "ROIs1158_spring/123": 781,
     "ROIs1158_spring/140": 850, "ROIs1868_summer/73": 783, "ROIs1868_summer/119": 782, "ROIs1970_fall/139": 784,
@@ -60,8 +60,9 @@ class Patch(NamedTuple):
 class SEN12MSCR:
     """The triplets of a root, in natural order, as samples with one date: cloudy `s2`, clear `target`, `s1`.
 
-    `split`: train, val, test or None for all regions, by the official table or one's own in `splits`. `rule`: exact, or as
-    published (leaks). `bands`: any of those `stored`; a folder of one's own may store others, and another `level`.
+    `split`: train, val, test or None for all regions, by `splits`, else the root's own splits.csv, else the official table.
+    `rule`: exact, or as published (leaks). `bands`: any of those `stored`, which are all 13 and of `level` L1C unless given or
+    written in the root's dataset.json.
     `seasons`, `rois`: only these. `s1=False`: do not read radar. `measure` fills `cloud`; with `cover=(low, high)` only
     patches whose cloudy image has such a hidden share are kept (measured once, remembered in the index).
     Raises InputMissing where nothing is found.
@@ -74,8 +75,8 @@ class SEN12MSCR:
         split: Split | None = "train",
         rule: Rule = "exact",
         splits: Mapping[Roi, Split] | None = None,
-        stored: Sequence[str] = L1C,
-        level: Level = "L1C",
+        stored: Sequence[str] | None = None,
+        level: Level | None = None,
         bands: Sequence[str] | None = None,
         seasons: Sequence[str] | None = None,
         rois: Sequence[str] | None = None,
@@ -86,11 +87,14 @@ class SEN12MSCR:
         progress: Progress | None = None,
     ) -> None:
         self.root, self.with_s1, self.measure = Path(root), s1, measure
-        self.stored, self.level, self.bands = tuple(stored), level, tuple(bands or stored)
+        self.stored, self.level = described(self.root, stored, level)
+        self.bands = tuple(bands or self.stored)
         if cover is not None and measure is None:
             raise UsageError("A cover filter needs a `measure`: a detector that tells the cover.")
         self.index: Index = open_index(self.root, 2, cache=cache, progress=progress)
-        wanted = None if split is None else selected(table("sen12mscr") if splits is None else splits, split, rule)
+        wanted = (
+            None if split is None else selected(table_of(self.root, "sen12mscr") if splits is None else splits, split, rule)
+        )
         self.patches: tuple[Patch, ...] = tuple(
             p for p in found(self.index)
             if (wanted is None or p.roi in wanted)

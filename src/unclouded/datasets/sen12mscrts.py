@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.bands import L1C
 from unclouded.datasets.index import Index, Measure, Progress, open_index
 from unclouded.datasets.lattice import key
-from unclouded.datasets.patches import Pixels, check_same_ground, read_s1, read_s2
-from unclouded.datasets.split import Roi, Rule, Split, selected, table
+from unclouded.datasets.patches import Pixels, check_same_ground, described, read_s1, read_s2
+from unclouded.datasets.split import Roi, Rule, Split, selected, table_of
 from unclouded.errors import InputMissing, UsageError
 from unclouded.sample import Level, Place, Sample, as_day
 
@@ -72,8 +71,8 @@ class SEN12MSCRTS:
         split: Split | None = "train",
         rule: Rule = "exact",
         splits: Mapping[Roi, Split] | None = None,
-        stored: Sequence[str] = L1C,
-        level: Level = "L1C",
+        stored: Sequence[str] | None = None,
+        level: Level | None = None,
         bands: Sequence[str] | None = None,
         rois: Sequence[str] | None = None,
         s1: bool = True,
@@ -90,10 +89,13 @@ class SEN12MSCRTS:
         if seed is not None and sampler == "as_published":
             raise UsageError("The published sampler is fixed: it takes no seed.", do="use sampler='corrected'.")
         self.root, self.with_s1, self.dates = Path(root), s1, dates
-        self.stored, self.level, self.bands = tuple(stored), level, tuple(bands or stored)
+        self.stored, self.level = described(self.root, stored, level)
+        self.bands = tuple(bands or self.stored)
         self.sampler, self.limits, self.measure, self.seed, self.epoch = sampler, cover, measure, seed, 0
         self.index: Index = open_index(self.root, 4, cache=cache, progress=progress)
-        wanted = None if split is None else selected(table("sen12mscrts") if splits is None else splits, split, rule)
+        wanted = (
+            None if split is None else selected(table_of(self.root, "sen12mscrts") if splits is None else splits, split, rule)
+        )
         self.series: tuple[Series, ...] = tuple(
             s for s in found(self.index) if (wanted is None or s.roi in wanted) and (rois is None or str(s.roi) in rois)
         )  # fmt: skip

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from unclouded.datasets.lattice import key
-from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, UsageError
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, LeakFound, UsageError
 
 Split = Literal["train", "val", "test"]
 Rule = Literal["exact", "as_published_substring"]
@@ -68,16 +69,34 @@ def table(dataset: str) -> dict[Roi, Split]:
 
 
 def read_table(lines: Iterable[str], *, where: str) -> dict[Roi, Split]:
-    """Rows `roi,split,source` -> the split of every region. Raises InputCorrupt for unknown splits or a region named twice."""
+    """Rows `roi,split,source` -> the split of every region.
+
+    Raises InputCorrupt for unknown splits or a row given twice, LeakFound for regions in two splits.
+    """
     rows: dict[Roi, Split] = {}
+    torn: list[str] = []
     for row in csv.DictReader(lines):
         split = next((s for s in SPLITS if s == row.get("split")), None)
         roi = parse_roi(row.get("roi") or "")
-        if split is None or roi in rows:
-            why = f"{roi} is in two splits." if split else f"its split is {row.get('split')!r}; expected train, val or test."
+        if split is None or rows.get(roi) == split:
+            why = "it is there twice." if split else f"its split is {row.get('split')!r}; expected train, val or test."
             raise InputCorrupt(f"The split table has a bad row: {roi}.", where=where, why=why, do="correct the csv.")
+        if roi in rows:
+            torn.append(f"{roi} is in {rows[roi]} and {split}")
         rows[roi] = split
+    if torn:
+        raise LeakFound(
+            "Some regions are in two splits.", where=where, why="; ".join(torn) + ".", do="give every region to one split."
+        )
     return rows
+
+
+def table_of(root: Path, dataset: str) -> dict[Roi, Split]:
+    """What governs a data root: its own `splits.csv`, where there is one, else the official table (none for SEN1-2)."""
+    own = root / "splits.csv"
+    if own.is_file():
+        return read_table(own.read_text(encoding="utf-8").splitlines(), where=str(own))
+    return {} if dataset == "sen12" else table(dataset)
 
 
 def regions(dataset: str, split: Split, rule: Rule = "exact") -> frozenset[Roi]:
