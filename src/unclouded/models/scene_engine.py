@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unclouded.models import scene_radar
 from unclouded.models.needs import Needs
 from unclouded.models.scene_fit import fit
-from unclouded.models.scene_model import Guess, SceneModel, predict, usable
+from unclouded.models.scene_model import Guess, SceneModel, predict, settled, usable
 from unclouded.models.scene_study import Cell, Stack, cells, hashed, stack_of_batch, studied
-from unclouded.models.temporal import Floats, Mask, Pixels
+from unclouded.models.temporal import EDGE, Floats, Mask, Pixels
 from unclouded.sample import NO_AGE, Batch, Prediction, Source, as_day
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 CELL = 64  # pixels: the unit of prediction
 REACH = 32  # pixels around a cell whose clear pixels its process may use
-HALO = CELL - 1 + REACH + scene_radar.HALO
+HALO = CELL - 1 + REACH + EDGE
 
 
 class Level(NamedTuple):
@@ -76,7 +75,8 @@ class SceneEngine:
 
     def _fit(self, p: Pixels, day: int, bands: tuple[str, ...], bounds: tuple[int, int, int, int] | None) -> SceneModel:
         level = LEVELS[self.config.quality]
-        return fit(p, day, bands, self.config.causal, self.config.seed, bounds, level.centres, level.near)
+        model: SceneModel = settled(fit(p, day, bands, self.config.causal, self.config.seed, bounds, level.centres, level.near))
+        return model
 
     def __call__(self, batch: Batch) -> Prediction:
         """A guess, its sigma, source, age and support for every hidden pixel of the target date (observed ones pass through).
@@ -123,7 +123,7 @@ def fill(stack: Stack, model: SceneModel, config: Config) -> Filled:
     source = np.where(hidden, np.uint8(Source.REFUSED), np.uint8(Source.OBSERVED))
     age = np.where(hidden, np.int16(NO_AGE), np.int16(0))
     support = np.zeros(stack.shape, np.int16)
-    for cell in cells(stack, hidden & interior(stack, model), CELL, REACH):
+    for cell in cells(hidden, interior(stack, model), (stack.row, stack.col), CELL, REACH):
         part = restore(stack, cell, model, config)
         s2[:, cell.hidden], sigma[:, cell.hidden] = part.guess, part.sigma
         source[cell.hidden], age[cell.hidden], support[cell.hidden] = part.source, part.age, part.support

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from unclouded.models.scene_regression import (
     Sums,
     Whitening,
     add,
+    agreeing,
     posterior,
     prior,
     ridge,
@@ -25,7 +28,7 @@ from unclouded.models.scene_regression import (
 )
 from unclouded.models.scene_sigma import Rehearsed
 from unclouded.models.scene_study import hashed
-from unclouded.models.temporal import Floats, Mask, Pixels
+from unclouded.models.temporal import EDGE, Floats, Mask, Pixels
 
 REHEARSALS = 30
 DRESS = 6  # rehearsals of the whole engine, for sigma
@@ -35,8 +38,10 @@ EPOCHS = 24
 INFLATION = 20.0  # residuals are correlated in space: n clear pixels count as n / 20
 SEEN = 10_000  # clear pixels of the target that a fit takes at most
 CENTRES = 512
-FEWEST_REHEARSALS = 8  # below, what they teach harms (measured on 12 monthly dates)
+FEWEST_REHEARSALS = 12  # below, what they teach harms (measured on 12 monthly dates)
+FEWEST_DRESS = 3
 FEWEST_CLEAR = 40
+FEWEST_INNER = 150  # clear pixels far from hidden ones, to judge the near ones by
 
 
 @dataclass(frozen=True)
@@ -51,52 +56,83 @@ class Rehearsal:
     trust: float
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a fit may spend: centres of the scene-wide process, clear pixels of the local one; and its draw."""
+
+    centres: int
+    near: int
+    rng: np.random.Generator
+
+
+Adjust = Callable[[NDArray[np.int64], int, Mask], SceneModel]  # clear pixels of a date, its index, usable dates -> its model
+
+
 def fit(
     p: Pixels, day: int, bands: tuple[str, ...], causal: bool, seed: int, bounds: tuple[int, int, int, int] | None,
     centres: int = CENTRES, near: int = 256,
 ) -> SceneModel:  # fmt: skip
     """Learn the place from a sample of its pixels, for one day. `centres` 0: regression only; `near` 0: no local process."""
-    rng = np.random.default_rng([seed, 7])
+    effort = Effort(centres, near, np.random.default_rng([seed, 7]))
     t = int(np.searchsorted(p.days, day))
     use = usable(p.days, day, causal)
     epochs = np.linspace(p.days[0], p.days[-1], EPOCHS).astype(np.int64)
-    plays = rehearse(p, t, use, epochs, bands, rng)
-    seen = _some(np.flatnonzero(p.clear[t] & p.clear[use].any(0)), SEEN, rng)
+    plays = rehearse(p, t, use, epochs, bands, effort.rng)
+    seen = _some(np.flatnonzero(p.clear[t] & p.clear[use].any(0)), SEEN, effort.rng)
     blank = _blank(p, t, use, bands, bounds, causal, epochs)
-    blank = replace(blank, alone=_alone(blank, p, t, rng, centres, near))
+    blank = replace(blank, alone=_alone(blank, p, t, effort))
     if len(plays) < FEWEST_REHEARSALS:
-        return _guarded(blank, p, t, use, seen, rng, centres, near)
+        flat = partial(_flat, blank, p, effort)
+        trials = [_dress(flat, play, p, t, effort) for play in _foremost(plays)]
+        return _with_sigma(flat(seen, t, use), trials, lambda: _halved(flat, p, seen, t, use, effort))
     model, lessons = _learned(blank, plays)
-    final = _adjusted(model, lessons.prior(), p.take(seen), t, use, rng, centres)
-    trials = [_dress(model, lessons, i, r, p, t, rng, centres, near) for i, r in _foremost(plays)]
-    trials = [trial for trial in trials if trial.error.shape[-1] >= 50]
-    return replace(final, sigma=scene_sigma.learned(trials)) if trials else final
+    given = partial(_given, model, lessons, p, effort)
+    trials = [_dress(partial(given, play.s), play, p, t, effort) for play in _foremost(plays)]
+    return _with_sigma(given(None, seen, t, use), trials, lambda: _halved(partial(given, None), p, seen, t, use, effort))
 
 
-def _foremost(plays: list[Rehearsal]) -> list[tuple[int, Rehearsal]]:
-    order = sorted(range(len(plays)), key=lambda i: -plays[i].trust)[:DRESS]
-    return [(i, plays[i]) for i in order]
-
-
-def _dress(
+def _given(
     model: SceneModel,
     lessons: Lessons,
-    i: int,
-    play: Rehearsal,
     p: Pixels,
-    t: int,
-    rng: np.random.Generator,
-    centres: int,
-    near: int,
-) -> Rehearsed:
+    effort: Effort,
+    without: int | None,
+    lit: NDArray[np.int64],
+    s: int,
+    use: Mask,
+) -> SceneModel:
+    return _adjusted(model, lessons.prior(without), p.take(lit), s, use, effort)
+
+
+def _with_sigma(model: SceneModel, trials: list[Rehearsed], halved: Callable[[], list[Rehearsed]]) -> SceneModel:
+    """Sigma from the dress rehearsals; from halves of the date's own clear pixels where there are too few of them."""
+    trials = [trial for trial in trials if trial.error.shape[-1] >= 50]
+    trials = trials if len(trials) >= FEWEST_DRESS else trials + halved()
+    sigma = scene_sigma.learned(trials) if trials else scene_sigma.plain(len(model.bands), CLUES, 2.0)
+    return replace(model, sigma=sigma)
+
+
+def _foremost(plays: list[Rehearsal]) -> list[Rehearsal]:
+    return sorted(plays, key=lambda play: -play.trust)[:DRESS]
+
+
+def _dress(adjust: Adjust, play: Rehearsal, p: Pixels, t: int, effort: Effort) -> Rehearsed:
     """Restore another date under the target's own cloud with the whole engine: errors where its truth is known."""
     s, others = play.s, play.others
     known = p.clear[s] & p.clear[others].any(0)
     lit = np.flatnonzero(known & p.clear[t])
-    dark = _some(np.flatnonzero(known & ~p.clear[t]), 1000, rng)
-    mine = replace(model, day=int(p.days[s]))
-    mine = _adjusted(mine, lessons.prior(without=i), p.take(_some(lit, 4000, rng)), s, others, rng, centres)
-    return _tried(mine, p, lit, dark, s, others, near, play.trust)
+    dark = _some(np.flatnonzero(known & ~p.clear[t]), 1000, effort.rng)
+    model = adjust(_some(lit, 3000, effort.rng), s, others)
+    return _tried(model, p, lit, dark, s, others, effort.near, play.trust)
+
+
+def _halved(adjust: Adjust, p: Pixels, seen: NDArray[np.int64], t: int, use: Mask, effort: Effort) -> list[Rehearsed]:
+    """The date's own clear pixels, half of them left out in blocks, as one rehearsal; none if they are too few."""
+    out = _blocks(p.take(seen), effort.rng) == 0 if len(seen) else np.zeros(0, bool)
+    if min(out.sum(), (~out).sum()) < FEWEST_CLEAR:
+        return []
+    model = adjust(seen[~out], t, use)
+    return [_tried(model, p, seen[~out], _some(seen[out], 1000, effort.rng), t, use, effort.near, 1.0)]
 
 
 def _tried(
@@ -154,13 +190,14 @@ def _blank(
 class Lessons:
     """What each rehearsal taught: its weights (p, B), what they left (B,), and how much it counts."""
 
+    dates: list[int]
     weights: list[Doubles]
     noises: list[Doubles]
     trust: Doubles
 
-    def prior(self, without: int | None = None) -> Prior:
-        """What they agree on, all or all but one."""
-        at = [i for i in range(len(self.weights)) if i != without]
+    def prior(self, without: int | None) -> Prior:
+        """What they agree on, all or all but that of one date."""
+        at = [i for i, s in enumerate(self.dates) if s != without]
         return prior([self.weights[i] for i in at], [self.noises[i] for i in at], self.trust[at])
 
 
@@ -179,44 +216,37 @@ def _learned(blank: SceneModel, plays: list[Rehearsal]) -> tuple[SceneModel, Les
     fits = [ridge(Sums.of(q, r, np.ones(q.shape[1], np.float32)), 0.05) for q, r in zip(qs, left, strict=True)]
     noises = [((r - (w.T @ q)) ** 2).mean(1).astype(np.float64) for q, r, w in zip(qs, left, fits, strict=True)]
     model = replace(blank, omega=omega, whiten=whiten, mean=mean.astype(np.float32), embed=embed)
-    return model, Lessons(fits, noises, trust)
+    return model, Lessons([r.s for r in plays], fits, noises, trust)
 
 
-def _alone(blank: SceneModel, p: Pixels, t: int, rng: np.random.Generator, centres: int, near: int) -> SceneModel | None:
+def _alone(blank: SceneModel, p: Pixels, t: int, effort: Effort) -> SceneModel | None:
     """The same image only, for pixels that no other date shows: radar, if there is some, and the clear pixels around."""
-    seen = _some(np.flatnonzero(p.clear[t]), 2000, rng)
+    seen = _some(np.flatnonzero(p.clear[t]), 2000, effort.rng)
     if len(seen) < FEWEST_CLEAR:
         return None
     empty = replace(blank, omega=np.zeros(4, np.float32), low=blank.low - 2, high=blank.high + 2)
-    return _guarded(empty, p, t, np.zeros(len(p.days), bool), seen, rng, min(centres, 256), near)
+    flat = partial(_flat, empty, p, replace(effort, centres=min(effort.centres, 256)))
+    none = np.zeros(len(p.days), bool)
+    return _with_sigma(flat(seen, t, none), [], lambda: _halved(flat, p, seen, t, none, effort))
 
 
-def _guarded(
-    blank: SceneModel, p: Pixels, t: int, use: Mask, seen: NDArray[np.int64], rng: np.random.Generator, centres: int, near: int
-) -> SceneModel:
-    """Too few dates to learn from (the guard): a flat ridge on standardised features of the date's own clear pixels.
+def _flat(blank: SceneModel, p: Pixels, effort: Effort, lit: NDArray[np.int64], t: int, use: Mask) -> SceneModel:
+    """Too few dates to learn from (the guard): a flat ridge on standardised features of the date's own clear pixels `lit`.
 
-    Sigma is learned from half of them, left out in blocks. With too few clear pixels the base stands, with the spread between
-    the neighbours in time as its sigma.
+    With too few of them the base stands, with the spread between the neighbours in time as its unit of error.
     """
-    at = seen if len(seen) >= FEWEST_CLEAR else np.arange(len(p))
+    at = lit if len(lit) >= FEWEST_CLEAR else np.arange(len(p))
     v = view(p.take(at), t, use, blank.bands)
     whiten = scaling(v.raw)
     size, count = 1 + len(whiten.mean), len(blank.bands)
     model = replace(blank, whiten=whiten, mean=np.zeros((size, count), np.float32))
-    if len(seen) < FEWEST_CLEAR:
+    if len(lit) < FEWEST_CLEAR:
         unit = np.sqrt((v.spread**2).mean(1)) / 2 + np.float32(0.02)
         none = np.zeros((size, size), np.float32)
         return replace(model, unit=unit, weights=model.mean, root=none, metric=none[0, 1:])
     given = Prior(np.full((size, count), 0.02**2 / 30), np.full(count, 0.02**2))
     given.variance[0] = 1.0
-    final = _adjusted(model, given, p.take(seen), t, use, rng, centres)
-    left_out = _blocks(p.take(seen), rng) == 0
-    if min(left_out.sum(), (~left_out).sum()) < FEWEST_CLEAR:
-        return replace(final, sigma=scene_sigma.plain(count, CLUES, 2.0))
-    half = _adjusted(model, given, p.take(seen[~left_out]), t, use, rng, centres)
-    trial = _tried(half, p, seen[~left_out], _some(seen[left_out], 1000, rng), t, use, near, 1.0)
-    return replace(final, sigma=scene_sigma.learned([trial]))
+    return _adjusted(model, given, p.take(lit), t, use, effort)
 
 
 def _blocks(p: Pixels, rng: np.random.Generator, side: int = 24, folds: int = 2) -> NDArray[np.int64]:
@@ -226,20 +256,20 @@ def _blocks(p: Pixels, rng: np.random.Generator, side: int = 24, folds: int = 2)
     return fold
 
 
-def _adjusted(
-    model: SceneModel, given: Prior, p: Pixels, t: int, use: Mask, rng: np.random.Generator, centres: int
-) -> SceneModel:
+def _adjusted(model: SceneModel, given: Prior, p: Pixels, t: int, use: Mask, effort: Effort) -> SceneModel:
     """The regression moved by the clear pixels p of date t, and the scene-wide process on what it leaves."""
     full = model.embed is not None
     v = view(p, t, use, model.bands)
     q = inputs(model, p, v, use)
     k = len(model.mean)
     r = p.x[t] - based(model.omega, v) - model.mean.T @ q[:k]
-    weight = np.ones(len(p), np.float32)
-    for _ in range(2):
+    inner = p.edge >= EDGE
+    inner = inner if inner.sum() >= FEWEST_INNER else np.ones(len(p), bool)
+    weight = inner.astype(np.float32)
+    for _ in range(3):
         post = posterior(Sums.of(q, r, weight), given, INFLATION if full else 1.0)
         left = (r - post.weights.T @ q).astype(np.float32)
-        weight = robust(left) if len(p) else weight
+        weight = _trusted(left, p.x[t], inner) if len(p) else weight
     noise = given.noise
     if not full:
         noise = left.var(1) + 1e-6
@@ -249,16 +279,29 @@ def _adjusted(
         model, weights=post.weights.astype(np.float32), root=post.root.astype(np.float32),
         unit=np.sqrt(noise).astype(np.float32), metric=strength.astype(np.float32),
     )  # fmt: skip
-    return _with_process(model, p, q, left, rng, centres) if len(p) >= 150 and centres else model
+    return _with_process(model, p, q, left, weight, inner, effort) if len(p) >= 150 and effort.centres else model
 
 
-def _with_process(model: SceneModel, p: Pixels, q: Floats, left: Floats, rng: np.random.Generator, centres: int) -> SceneModel:
+def _trusted(left: Floats, x: Floats, inner: Mask) -> Floats:
+    """(N,) weights: robust for pixels well inside the clear area; those beside hidden ones must agree in all bands."""
+    return robust(left) * np.where(inner, np.float32(1), agreeing(left, x, _unit(left[:, inner])))
+
+
+def _unit(left: Floats) -> Floats:
+    """(B,) standard deviation, of residuals clipped at five times their median size."""
     limit = 5 * np.median(np.abs(left), axis=1, keepdims=True)
+    return np.asarray(np.clip(left, -limit, limit).std(1) + np.float32(1e-5), np.float32)
+
+
+def _with_process(
+    model: SceneModel, p: Pixels, q: Floats, left: Floats, weight: Floats, inner: Mask, effort: Effort
+) -> SceneModel:
+    limit = 5 * np.median(np.abs(left[:, inner]), axis=1, keepdims=True)
     e = np.clip(left, -limit, limit)
-    unit = e.std(1) + np.float32(1e-5)
+    unit = _unit(left[:, inner])
     f = likeness(model, q)
-    some = _some(np.arange(len(p)), centres, rng)
-    return replace(model, unit=unit, sparse=scene_gp.sparse(f, np.ascontiguousarray((e / unit[:, None]).T), f[some]))
+    some = _some(np.arange(len(p)), effort.centres, effort.rng)
+    return replace(model, unit=unit, sparse=scene_gp.sparse(f, np.ascontiguousarray((e / unit[:, None]).T), weight, f[some]))
 
 
 def stack_weights(plays: list[Rehearsal]) -> Floats:

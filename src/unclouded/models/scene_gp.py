@@ -54,21 +54,27 @@ def _squares(a: Floats, b: Floats) -> Floats:
     return d
 
 
-def sparse(f: Floats, y: Floats, centres: Floats) -> Sparse:
-    """Fit residuals y (N, B), scaled to variance 1, at features f (N, D)."""
+def sparse(f: Floats, y: Floats, weight: Floats, centres: Floats) -> Sparse:
+    """Fit residuals y (N, B), scaled to variance 1, at features f (N, D), each with its weight (N,)."""
     unit = median_square(f)
-    k = alike(f, centres, unit).astype(np.float64)
-    system = k.T @ k + NOISE * alike(centres, centres, unit)
-    system[np.diag_indices(len(system))] += 1e-6 * np.trace(system) / len(system)
-    weights = cho_solve(cho_factor(system, lower=True, check_finite=False), k.T @ y, check_finite=False)
+    k = alike(f, centres, unit)
+    kw = k * weight[:, None]
+    system = (kw.T @ k).astype(np.float64) + NOISE * alike(centres, centres, unit)
+    system[np.diag_indices(len(system))] += 1e-5 * np.trace(system) / len(system)
+    weights = cho_solve(cho_factor(system, lower=True, check_finite=False), kw.T @ y, check_finite=False)
     return Sparse(centres, weights.astype(np.float32), unit)
 
 
-def local(f: Floats, xy: Floats, y: Floats, f_new: Floats, xy_new: Floats, unit: float) -> tuple[Floats, Floats]:
-    """Residuals y (M, B) at clear pixels (features f, rows and columns xy) -> means (N, B) at others, and nearness (N,)."""
+def local(
+    f: Floats, xy: Floats, y: Floats, weight: Floats, f_new: Floats, xy_new: Floats, unit: float
+) -> tuple[Floats, Floats]:
+    """Residuals y (M, B) of weight (M,) at clear pixels (features f, rows and columns xy) -> means (N, B) at others.
+
+    Also the nearness (N,) of the closest one. A pixel of weight w has noise LOCAL_NOISE / w.
+    """
     k = _local(f, xy, f, xy, unit)
-    k[np.diag_indices(len(k))] += LOCAL_NOISE
-    scale = np.maximum(np.sqrt((y * y).mean()), np.float32(1e-6))
+    k[np.diag_indices(len(k))] += LOCAL_NOISE / np.maximum(weight, np.float32(1e-3))
+    scale = np.maximum(np.sqrt((y * y * weight[:, None]).mean() / weight.mean()), np.float32(1e-6))
     solved = cho_solve(cho_factor(k, lower=True, check_finite=False), np.clip(y / scale, -4, 4), check_finite=False)
     cross = _local(f_new, xy_new, f, xy, unit)
     return np.asarray(scale * (cross @ solved), np.float32), cross.max(1) / (SPACE + LIKE + BOTH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from unclouded.models import scene_gp
 from unclouded.models.scene_features import View, view, yearly
 from unclouded.models.scene_gp import Sparse
-from unclouded.models.scene_regression import Whitening
+from unclouded.models.scene_regression import Whitening, agreeing
 from unclouded.models.scene_sigma import Sigma
-from unclouded.models.temporal import Floats, Mask, Pixels, join
+from unclouded.models.temporal import EDGE, Floats, Mask, Pixels, join
 
 FEWEST_NEAR = 20  # clear pixels below which a cell has no local process
 CLUES = 5
+LOCAL_LIMIT = 0.6  # units: how far a pixel beside hidden ones may depart towards cloud or shadow and be believed locally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,18 @@ class SceneModel:
         weights = self.mean[1:] + self.weights[1:k]
         share: Floats = weights.T @ (self.whiten.rotate[:, at] @ z)
         return share
+
+
+def settled(record: Any) -> Any:
+    """A record with all its arrays in one memory layout: matrix products of the same numbers then give the same bits."""
+    changes: dict[str, Any] = {}
+    for f in fields(record):
+        value = getattr(record, f.name)
+        if isinstance(value, np.ndarray):
+            changes[f.name] = np.array(value, order="C")
+        elif is_dataclass(value):
+            changes[f.name] = settled(value)
+    return replace(record, **changes)
 
 
 def usable(days: NDArray[np.int64], day: int, causal: bool) -> Mask:
@@ -108,8 +122,10 @@ def predict(model: SceneModel, hidden: Pixels, near: Pixels, t: int, use: Mask) 
         shift, alike = model.sparse(f)
         value = value + shift.T * model.unit[:, None]
         if len(near) >= FEWEST_NEAR:
-            left = np.clip((near.x[t] - value[:, n:]) / model.unit[:, None], -5, 5)
-            shift, close = scene_gp.local(f[n:], xy[n:], np.ascontiguousarray(left.T), f[:n], xy[:n], model.sparse.unit)
+            left = near.x[t] - value[:, n:]
+            weight = np.where(near.edge >= EDGE, np.float32(1), agreeing(left, near.x[t], model.unit, LOCAL_LIMIT))
+            left = np.clip(left / model.unit[:, None], -5, 5)
+            shift, close = scene_gp.local(f[n:], xy[n:], np.ascontiguousarray(left.T), weight, f[:n], xy[:n], model.sparse.unit)
             value = value[:, :n] + shift.T * model.unit[:, None]
     clues = _clues(model, q[:, :n], v, n, alike[:n], close)
     return Guess(value[:, :n].astype(np.float32), clues, v)

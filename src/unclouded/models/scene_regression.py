@@ -17,6 +17,8 @@ from unclouded.models.temporal import Floats
 
 Doubles = NDArray[np.float64]
 CLIP = np.float32(5.0)
+WHITE = np.float32(0.8)  # reflectance of thick cloud
+VEIL = 0.7  # cosine from which a residual looks like a veil of cloud or shadow
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,25 @@ def robust(residual: Floats) -> Floats:
     size = np.abs(residual).mean(0)
     scale = 2.5 * max(float(np.median(size)), 1e-4)
     return (1 / np.maximum(1, size / scale) ** 2).astype(np.float32)
+
+
+def agreeing(residual: Floats, x: Floats, unit: Floats, limit: float = 1.2) -> Floats:
+    """Trust (N,) in clear pixels beside hidden ones, which may carry cloud or shadow that the mask missed.
+
+    Residuals (B, N) with the spectrum of a veil, towards white or towards black in all bands at once (x: reflectance),
+    count 1 up to `limit` units (B,) in the mean of the bands, less with the fourth power beyond. Others are the ground's own.
+    """
+    e, white, black = residual / unit[:, None], (WHITE - x) / unit[:, None], x / unit[:, None]
+    size = np.sqrt((e * e).mean(0))
+    veiled = (_along(e, white) > VEIL) | (_along(-e, black) > VEIL)
+    return np.where(veiled, 1 / np.maximum(1, size / np.float32(limit)) ** 4, np.float32(1)).astype(np.float32)
+
+
+def _along(e: Floats, direction: Floats) -> Floats:
+    """(N,) cosine between residual and direction."""
+    length = np.sqrt((e * e).sum(0) * (direction * direction).sum(0))
+    cosine: Floats = (e * direction).sum(0) / np.maximum(length, np.float32(1e-9))
+    return cosine
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def load(path: Path) -> SceneModel:
             meta = file.metadata() or {}
             if meta.get("format") != FORMAT:
                 raise InputCorrupt("This is not a scene model.", where=path, why=f"expected a safetensors file '{FORMAT}'.")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
         model = _built(json.loads(meta["plan"]), arrays)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputCorrupt("This scene model cannot be read.", where=path, why=str(error)) from error

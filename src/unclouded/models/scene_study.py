@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unclouded.errors import UsageError
 from unclouded.models import scene_radar
-from unclouded.models.temporal import Floats, Mask, Pixels, join
+from unclouded.models.temporal import EDGE, Floats, Mask, Pixels, join
 from unclouded.sample import Batch, Sample, Window
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Stack:
     clear: Mask  # (T, H, W)
     days: NDArray[np.int64]
     t: int
+    edge: Floats  # (H, W)
     row: int
     col: int
     radar: Floats | None  # (T, 4, H, W)
@@ -49,7 +51,7 @@ class Stack:
         rows, cols = np.nonzero(at)
         return Pixels(
             x=self.x[:, :, rows, cols], clear=self.clear[:, rows, cols], days=self.days,
-            rows=rows + self.row, cols=cols + self.col,
+            rows=rows + self.row, cols=cols + self.col, edge=self.edge[rows, cols],
             radar=None if self.radar is None else self.radar[:, :, rows, cols],
             ground=None if self.ground is None else self.ground[:, rows, cols],
         )  # fmt: skip
@@ -71,10 +73,18 @@ def stacked(
     radar = ground = None
     if s1 is not None and s1_valid is not None and s1_days is not None and s1_valid.any():
         radar, ground = scene_radar.anomalies(s1, s1_valid, s1_days, orbits, days)
+    t = int(np.searchsorted(days, target))
     return Stack(
-        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=int(np.searchsorted(days, target)),
+        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=t, edge=_edge(seen[t]),
         row=origin[0], col=origin[1], radar=radar, ground=ground,
     )  # fmt: skip
+
+
+def _edge(seen: Mask) -> Floats:
+    """Distance of every pixel (H, W) to the nearest hidden one, at most EDGE: what lies farther off does not matter."""
+    if seen.all():
+        return np.full(seen.shape, EDGE, np.float32)
+    return np.minimum(ndimage.distance_transform_edt(seen), EDGE).astype(np.float32)
 
 
 def stack_of_batch(batch: Batch, b: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
@@ -145,7 +155,7 @@ def _sampled(
     scene: Scene, window: Window, target: int, keep: NDArray[np.int64] | None, radar: bool, seed: int, share: float, plot: bool
 ) -> Pixels:
     """A block's clear pixels of the target, thinned by hash to `share` of all, and its middle plot whole if asked."""
-    wide = window.grow(scene_radar.HALO, scene.shape)
+    wide = window.grow(EDGE, scene.shape)
     stack = _read(scene, wide, target, keep, radar)
     inside = np.zeros(stack.shape, bool)
     inside[window.inside(wide).slices] = True
@@ -166,17 +176,17 @@ class Cell:
     around: tuple[slice, slice]  # the square and its surroundings in the window
 
 
-def cells(stack: Stack, hidden: Mask, side: int, reach: int) -> Iterator[Cell]:
-    """The squares of `side` pixels on the absolute grid that hold hidden pixels."""
-    height, width = stack.shape
-    for top in range(-(stack.row % side), height, side):
-        for left in range(-(stack.col % side), width, side):
+def cells(hidden: Mask, inside: Mask, origin: tuple[int, int], side: int, reach: int) -> Iterator[Cell]:
+    """The squares of `side` pixels on the absolute grid that touch `inside`, each with all its hidden pixels (H, W)."""
+    height, width = hidden.shape
+    for top in range(-(origin[0] % side), height, side):
+        for left in range(-(origin[1] % side), width, side):
             at = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
-            if not hidden[at].any():
+            if not (hidden[at] & inside[at]).any():
                 continue
-            inside = np.zeros_like(hidden)
-            inside[at] = hidden[at]
+            mine = np.zeros_like(hidden)
+            mine[at] = hidden[at]
             around = tuple(
                 slice(max(first - reach, 0), min(first + side + reach, size)) for first, size in ((top, height), (left, width))
             )
-            yield Cell(inside, (around[0], around[1]))
+            yield Cell(mine, (around[0], around[1]))

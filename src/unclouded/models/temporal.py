@@ -15,6 +15,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 DAMPING = 10.0  # days: measurement noise over daily change of the damped smoother
 NEIGHBOURS = 3
+EDGE = 10  # pixels: so near to hidden ones, a clear pixel may carry cloud or shadow that the mask missed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Pixels:
     days: NDArray[np.int64]  # (T,) ascending; the target day is always among them
     rows: NDArray[np.int64]  # (N,) absolute
     cols: NDArray[np.int64]  # (N,)
+    edge: Floats  # (N,) pixels to the nearest hidden pixel of the target, at most EDGE
     radar: Floats | None = None  # (T, 4, N) dB: anomaly of VV, VH in 3 x 3 pixels, and in 7 x 7, at each optical day
     ground: Floats | None = None  # (4, N) dB: mean VV, VH of the year in 3 x 3 pixels, and in 7 x 7
 
@@ -35,7 +37,7 @@ class Pixels:
     def take(self, at: NDArray[np.integer] | Mask) -> Pixels:
         """Some of the pixels."""
         return replace(
-            self, x=self.x[:, :, at], clear=self.clear[:, at], rows=self.rows[at], cols=self.cols[at],
+            self, x=self.x[:, :, at], clear=self.clear[:, at], rows=self.rows[at], cols=self.cols[at], edge=self.edge[at],
             radar=None if self.radar is None else self.radar[:, :, at],
             ground=None if self.ground is None else self.ground[:, at],
         )  # fmt: skip
@@ -48,6 +50,7 @@ def join(parts: list[Pixels]) -> Pixels:
         first,
         x=np.concatenate([p.x for p in parts], -1), clear=np.concatenate([p.clear for p in parts], -1),
         rows=np.concatenate([p.rows for p in parts]), cols=np.concatenate([p.cols for p in parts]),
+        edge=np.concatenate([p.edge for p in parts]),
         radar=None if first.radar is None else np.concatenate([p.radar for p in parts if p.radar is not None], -1),
         ground=None if first.ground is None else np.concatenate([p.ground for p in parts if p.ground is not None], -1),
     )  # fmt: skip
