@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclouded import __version__, cli_models
+from unclouded import __version__, cli_data, cli_models
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.text import lines
 
@@ -33,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -153,6 +154,43 @@ def demo(
 
     product = run_demo(out, data=data, date=date, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
     _report([product], as_json=as_json, verbose=False)
+
+
+@app.command()
+def mask(
+    scenes: Annotated[list[Path], typer.Argument(help="A .SAFE, GeoTIFFs, or a series (then screening compares the dates).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The GeoTIFF to write.")] = Path("mask.tif"),
+    date: Annotated[str | None, typer.Option(help="The date, if there are several.")] = None,
+    detector: Annotated[str, typer.Option(help="auto, or a name; a wrong one lists them.")] = "auto",
+    screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
+    grow: Annotated[float, typer.Option(help="Metres by which clouds are widened.")] = 20.0,
+    bands: Annotated[str | None, typer.Option(help="Bands to use, or names of the bands of files without.")] = None,
+    level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the cloud and shadow classes of a scene, and the detector's probability where it has one, as COGs."""
+    from unclouded.masks.detect import detect, scores
+    from unclouded.products.mask import write_mask
+    from unclouded.remove import chosen_dates
+    from unclouded.scenes.open import open_scene
+
+    scene = open_scene(scenes, bands=_names(bands), level=_level(level))
+    days = chosen_dates(scene, date, all_dates=False)
+    scene = detect(scene, mask=detector, targets=days, screen=screen, grow=grow)
+    i, look = scene.index(days[0]), scores(scene, scene.index(days[0]))
+
+    def probability(window: Window) -> Any:
+        found = look(window).probability
+        return None if found is None else found[0]
+
+    written = write_mask(out, scene, i, probability)
+    record = scene.decisions["masks"]["dates"][str(days[0])]
+    if as_json:
+        print(json.dumps({"files": [str(p) for p in written], **record}, indent=2))
+        return
+    for path in written:
+        print(f"wrote {path}")
+    print(lines(record, indent=2))
 
 
 @app.command()
