@@ -97,7 +97,7 @@ def feature_loss(found: Sequence[Tensor], wanted: Sequence[Tensor], clear: Tenso
     `clear` (B, 1, H, W): both features are multiplied by it, resized to theirs by area; 0 where the truth is under cloud.
     """
     if clear is not None:
-        weights = [nf.adaptive_avg_pool2d(clear, f.shape[-2:]) for f in found]
+        weights = [nf.adaptive_avg_pool2d(clear, (f.shape[-2], f.shape[-1])) for f in found]
         found = [f * w for f, w in zip(found, weights, strict=True)]
         wanted = [f * w for f, w in zip(wanted, weights, strict=True)]
     return torch.stack([nf.mse_loss(f, w) for f, w in zip(found, wanted, strict=True)]).mean()

@@ -79,9 +79,7 @@ def test_every_recipe_takes_two_steps(name, run_of, tmp_path):
     before = build_remover(recipe).network.state_dict()
     after = remover.network.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
-    opened = open_data(
-        recipe.data, SIMULATED, bands=remover.config.bands, level=remover.config.level, seed=1, split="val"
-    )
+    opened = open_data(recipe.data, SIMULATED, bands=remover.config.bands, level=remover.config.level, seed=1, split="val")
     sample = Steps(opened, recipe.data, remover.config.bands, batch=1, seed=1).sample(0, 0)
     assert bool(remover(Batch.stack([sample])).s2.isfinite().all())
 
@@ -196,7 +194,9 @@ class _Poisoned:
 def test_a_loss_that_is_not_finite_stops_with_the_batch_named(tmp_path, monkeypatch):
     from unclouded.training import prepare
 
-    opened = open_data(tiny("dsen2cr-l1").data, SIMULATED, bands=zoo.tiny_config("dsen2cr").bands, level="L1C", seed=0, split="train")
+    opened = open_data(
+        tiny("dsen2cr-l1").data, SIMULATED, bands=zoo.tiny_config("dsen2cr").bands, level="L1C", seed=0, split="train"
+    )
     poisoned = opened._replace(source=_Poisoned(opened.source))
     monkeypatch.setattr(prepare, "open_data", lambda *a, **k: poisoned)
     recipe = tiny("dsen2cr-l1", "train.batch=1", "train.save_every=1", "data.validation=0", steps=6)

@@ -36,7 +36,7 @@ def _text(recipe: Recipe, opened: Opened, scores: Mapping[str, float], steps: in
 
 {recipe.summary}
 
-Use it with `unclouded remove SERIES --model {Path('RUN')} ...`, RUN being this folder.
+Use it with `unclouded remove SERIES --model RUN ...`, RUN being this folder.
 
 ## Data
 {opened.name}, split {opened.split}, {len(opened.source)} samples; sha256 of the list: `{opened.digest}`.

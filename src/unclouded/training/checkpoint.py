@@ -24,7 +24,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) ->
     from safetensors.torch import save as to_bytes
 
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    write_whole(path, to_bytes(plain, metadata={KEY: json.dumps(notes, sort_keys=True)}))
+    write_whole(path, to_bytes(plain, metadata={KEY: json.dumps(notes)}))
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -47,11 +47,19 @@ class Round(NamedTuple):
     duels: list[Duel]
 
 
+class Turn(NamedTuple):
+    """What the generator was given and made."""
+
+    config: Any
+    inputs: Inputs
+    output: Any
+
+
 class Rival(NamedTuple):
-    """A paired discriminator: how it is built from a Config, and what it sees beside the image, of inputs and output."""
+    """A paired discriminator: how it is built from a Config, and what it sees beside the image."""
 
     build: Callable[[Any], nn.Module]
-    beside: Callable[[Any, Inputs, Any], Tensor]
+    beside: Callable[[Turn], Tensor]
 
 
 class Halves(nn.Module):
@@ -82,22 +90,22 @@ def _spagan(config: Any) -> nn.Module:
 
 
 RIVALS: dict[str, Rival] = {
-    "pix2pix": Rival(_of("pix2pix"), lambda config, seen, made: torch.cat([*seen[1:], seen[0]], 1)),
-    "sar2opt": Rival(_of("sar2opt"), lambda config, seen, made: seen[0]),
-    "sar-opt-cgan": Rival(_of("sar_opt_cgan"), lambda config, seen, made: seen[0][:, len(config.bands) :]),
+    "pix2pix": Rival(_of("pix2pix"), lambda turn: torch.cat([*turn.inputs[1:], turn.inputs[0]], 1)),
+    "sar2opt": Rival(_of("sar2opt"), lambda turn: turn.inputs[0]),
+    "sar-opt-cgan": Rival(_of("sar_opt_cgan"), lambda turn: turn.inputs[0][:, len(turn.config.bands) :]),
     "simulation-fusion": Rival(
-        _of("simulation_fusion"), lambda config, seen, made: torch.cat([made[0].detach(), seen[1], seen[0]], 1)
+        _of("simulation_fusion"), lambda turn: torch.cat([turn.output[0].detach(), turn.inputs[1], turn.inputs[0]], 1)
     ),
     "drib-sar2opt": Rival(
         lambda config: drib.Discriminator(drib.RADAR[config.radar] + len(config.bands), config.width),
-        lambda config, seen, made: seen[0],
+        lambda turn: turn.inputs[0],
     ),
     "drib": Rival(
         lambda config: drib.discriminators(config)[1],
-        lambda config, seen, made: torch.cat([seen[0], made[0].detach()], 1),
+        lambda turn: torch.cat([turn.inputs[0], turn.output[0].detach()], 1),
     ),
-    "spagan": Rival(_spagan, lambda config, seen, made: seen[0]),
-    "stgan": Rival(_of("stgan"), lambda config, seen, made: seen[0].flatten(1, 2)),
+    "spagan": Rival(_spagan, lambda turn: turn.inputs[0]),
+    "stgan": Rival(_of("stgan"), lambda turn: turn.inputs[0].flatten(1, 2)),
 }
 
 
@@ -145,7 +153,7 @@ class PairedGame(Game):
         made = self.remover.network(*seen)
         image = self.remover.image(made).float()
         target, valid = _truth(self.remover, batch, image)
-        beside = self.rival.beside(self.remover.config, seen, made)
+        beside = self.rival.beside(Turn(self.remover.config, seen, made))
         real = torch.where(valid[:, None], target, image.detach())
         duel = Duel("image", torch.cat([beside, real], 1), torch.cat([beside, image], 1))
         return Round(self._terms(seen, made, image, target, valid, eye), [duel])

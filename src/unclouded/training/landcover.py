@@ -22,7 +22,7 @@ from unclouded.datasets.draws import order
 from unclouded.datasets.ground import LandCover
 from unclouded.datasets.lattice import key
 from unclouded.datasets.patches import read_s2
-from unclouded.datasets.sen12mscr import SEN12MSCR, SEASONS
+from unclouded.datasets.sen12mscr import SEASONS, SEN12MSCR
 from unclouded.datasets.simulated import simulate
 from unclouded.errors import InputMissing
 from unclouded.models.single_date import build
@@ -112,8 +112,8 @@ def open_land(data: Data, root: str, seed: int, split: Any) -> LabelledSource:
 class LandSteps:
     """What step s sees: images (B, C, H, W), labels (B,), names."""
 
-    def __init__(self, source: LabelledSource, *, batch: int, seed: int) -> None:
-        self.source, self.seed = source, seed
+    def __init__(self, source: LabelledSource, *, batch: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.source, self.seed, self.rank, self.ranks = source, seed, rank, ranks
         self.count = len(source)
         self.batch = min(batch, self.count)
         self.per_epoch = max(1, self.count // self.batch)
@@ -121,7 +121,7 @@ class LandSteps:
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         epoch, k = divmod(step, self.per_epoch)
         chosen = order(self.count, seed=self.seed, epoch=epoch)[k * self.batch : (k + 1) * self.batch]
-        items = [self.source[int(i)] for i in chosen]
+        items = [self.source[int(i)] for i in chosen[self.rank :: self.ranks]]
         images = torch.from_numpy(np.stack([item.image for item in items])).clamp(0, 1)
         return images, torch.tensor([item.label for item in items]), tuple(item.name for item in items)
 

@@ -89,7 +89,7 @@ def land_cover(recipe: Recipe, data: str, out: Path) -> Parts:
     opened = Opened(_NoSamples(), name, "train", digest, "Apache-2.0" if data == SIMULATED else "CC-BY-4.0")
 
     def steps(rank: int, ranks: int) -> LandSteps:
-        return LandSteps(source, batch=train.batch, seed=key(train.seed, rank))
+        return LandSteps(source, batch=train.batch, seed=train.seed, rank=rank, ranks=ranks)
 
     task.per_epoch = steps(0, 1).per_epoch
 

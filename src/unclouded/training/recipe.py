@@ -59,19 +59,19 @@ class Data(_Part):
     clouds: Literal["real", "perlin", "copied", "cut-out", "physical", "transplanted"] = "real"
     synthetic_cover: tuple[float, float] = (0.1, 0.7)
     donors: str = ""
-    dates: int = Field(3, ge=1)
+    dates: int = Field(default=3, ge=1)
     inside: bool = False
     cover: tuple[float, float] = (0.0, 1.0)
-    paired: float = Field(1.0, ge=0, le=1)
-    crop: int = Field(0, ge=0)
+    paired: float = Field(default=1.0, ge=0, le=1)
+    crop: int = Field(default=0, ge=0)
     centre: bool = False
     flips: bool = False
     turns: bool = False
-    count: int = Field(64, ge=1)
-    size: int = Field(256, ge=16)
-    limit: int = Field(0, ge=0)
-    validation: int = Field(8, ge=0)
-    workers: int = Field(0, ge=0)
+    count: int = Field(default=64, ge=1)
+    size: int = Field(default=256, ge=16)
+    limit: int = Field(default=0, ge=0)
+    validation: int = Field(default=8, ge=0)
+    workers: int = Field(default=0, ge=0)
 
 
 class Loss(_Part):
@@ -91,7 +91,7 @@ class Loss(_Part):
     network: str = ""
     gan: float = 0
     gan_kind: Literal["vanilla", "lsgan"] = "vanilla"
-    pool: int = Field(0, ge=0)
+    pool: int = Field(default=0, ge=0)
     simulation: float = 0  # L1 of the image simulated from radar
     attention: float = 0  # SpA-GAN's map
     cycle: float = 0
@@ -103,9 +103,9 @@ class Schedule(_Part):
     """How the learning rate falls with the epoch: not, by halves, or in a line to (almost) zero."""
 
     kind: Literal["constant", "halve", "linear"] = "constant"
-    every: int = Field(5, ge=1)
-    keep: int = Field(0, ge=0)
-    decay: int = Field(1, ge=1)
+    every: int = Field(default=5, ge=1)
+    keep: int = Field(default=0, ge=0)
+    decay: int = Field(default=1, ge=1)
     offset: int = 1
 
     def factor(self, epoch: int) -> float:
@@ -131,19 +131,19 @@ class Train(_Part):
     eps: float = 1e-8
     schedule: Schedule = Schedule()
     epochs: int = Field(ge=1)
-    steps: int = Field(0, ge=0)
+    steps: int = Field(default=0, ge=0)
     batch: int = Field(ge=1)
     freeze: tuple[str, ...] = ()
-    freeze_steps: int = Field(0, ge=-1)
-    clip: float = Field(0, ge=0)
-    ema: float = Field(0, ge=0, lt=1)
+    freeze_steps: int = Field(default=0, ge=-1)
+    clip: float = Field(default=0, ge=0)
+    ema: float = Field(default=0, ge=0, lt=1)
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = 0
-    log_every: int = Field(20, ge=1)
-    save_every: int = Field(500, ge=1)
-    validate_every: int = Field(1000, ge=1)
-    top: int = Field(3, ge=0)
-    previews: int = Field(3, ge=0)
+    log_every: int = Field(default=20, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    top: int = Field(default=3, ge=0)
+    previews: int = Field(default=3, ge=0)
 
 
 class Recipe(_Part):

@@ -122,7 +122,7 @@ def _claim(out: Path, record: dict[str, Any], *, resume: bool) -> None:
     if not path.is_file():
         if resume:
             raise InputMissing("There is no run to go on with.", where=out, do="leave out --resume.")
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not entry.name.endswith(".part") for entry in out.iterdir()):
             raise UsageError("The folder is not empty and holds no run.", where=out, do="give another --out.")
         write_whole(path, json.dumps(record, indent=2).encode())
         return

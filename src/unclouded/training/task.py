@@ -53,7 +53,7 @@ class Task(lightning.LightningModule):
         self.done = 0  # steps
         self.per_epoch = 1  # steps; set when the data are known
         self.latest: dict[str, float] = {}
-        self.loader: Callable[[int, int], Any] = lambda rank, ranks: ()  # of one of several processes
+        self.loader: Callable[[int, int], Any] | None = None  # (rank, ranks) -> the batches of one of several processes
         self.ema: dict[str, Tensor] = {}
         self._eyes: list[VGG16] = []  # in a list, so that it is neither trained nor saved
 
@@ -91,6 +91,7 @@ class Task(lightning.LightningModule):
 
     def train_dataloader(self) -> Any:
         """See LightningModule: asked for once it is known which of how many processes this is."""
+        assert self.loader is not None, "a task is given its data before it is fitted"
         return self.loader(self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, shown: Any, index: int) -> None:

@@ -30,9 +30,7 @@ def restored(remover: Callable[[Batch], Prediction], sample: Sample, device: tor
 def scores(samples: Sequence[Sample], images: Sequence[Image]) -> dict[str, float]:
     """Mean over images of PSNR (dB), SSIM, SAM (degrees) and MAE (reflectance), over valid pixels."""
     pairs = [_pair(sample, image) for sample, image in zip(samples, images, strict=True)]
-    return {
-        name: average(metric, np.stack([metric.state(pair) for pair in pairs])).value for name, metric in METRICS.items()
-    }
+    return {name: average(metric, np.stack([metric.state(pair) for pair in pairs])).value for name, metric in METRICS.items()}
 
 
 def _pair(sample: Sample, image: Image) -> Pair:
