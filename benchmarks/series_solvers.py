@@ -56,7 +56,7 @@ def methods() -> list[Method]:
             Method(
                 f"RPCP, {kind}", lambda m=mask: RobustPCA(RPCAConfig(method="riemannian", mask=m, sparse=0.2 if m else 0.5))
             ),
-            Method(f"principal component pursuit, {kind}", lambda m=mask: RobustPCA(RPCAConfig(mask=m))),
+            Method(f"principal component pursuit, {kind}", lambda m=mask: RobustPCA(RPCAConfig(mask=m, centre=m))),
             Method(f"NMF incremental, {kind}", lambda m=mask: NMF(NMFConfig(method="incremental", mask=m))),
             Method(f"NMF Lee-Seung, {kind}", lambda m=mask: NMF(NMFConfig(mask=m))),
             Method(f"NMF Manhattan, {kind}", lambda m=mask: NMF(NMFConfig(method="manhattan", mask=m, iterations=30))),

@@ -105,6 +105,21 @@ def test_manhattan_shrugs_off_gross_errors_that_lee_seung_follows() -> None:
     assert one < 0.05 < two
 
 
+def test_centring_shrinks_missing_entries_towards_the_mean() -> None:
+    sample, low = ground(t=12)
+    assert sample.cloud is not None
+    t = sample.target_index
+    assert t is not None
+    sample.cloud[t] = 0
+    sample.cloud[t, :15] = 1  # only a quarter of the date is seen
+    noisy = replace(sample, s2=sample.s2 + np.random.default_rng(0).normal(0, 0.05, sample.s2.shape).astype(np.float32))
+    hidden = (sample.cloud[t] >= 0.5) & (sample.clear().sum(0) >= 4)
+    plain, centred = (RobustPCA(RPCAConfig(centre=c))(batch(noisy)).s2[0].numpy()[:, hidden] for c in (False, True))
+    assert np.abs(plain - centred).max() > 0.01
+    mean = (noisy.s2 * noisy.clear()[:, None]).sum(0) / np.maximum(noisy.clear().sum(0), 1)
+    assert np.abs(centred - mean[:, hidden]).mean() < np.abs(plain - mean[:, hidden]).mean()
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_weighted_median_minimises_the_weighted_error(seed: int) -> None:

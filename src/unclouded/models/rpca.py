@@ -34,12 +34,14 @@ RAMP = 100  # steps of the Riemannian solver until all entries that may be spars
 class Config:
     """Which solver, and its numbers.
 
-    `mask`: hidden pixels are missing data. `weight` of the sparse part, in units of 1 / sqrt(longer side) (pursuit).
+    `mask`: hidden pixels are missing data. `centre`: every pixel's mean over time is taken out first; what is missing then
+    shrinks towards it, not towards 0 (better on real series, no longer exact for a matrix of low rank). `weight` of the sparse part, in units of 1 / sqrt(longer side) (pursuit).
     `rank` and `sparse`, the share of entries that may be sparse (riemannian).
     """
 
     method: Literal["pursuit", "riemannian"] = "pursuit"
     mask: bool = True
+    centre: bool = False
     weight: float = 1.0
     rank: int = 3
     sparse: float = 0.5
@@ -71,7 +73,14 @@ class RobustPCA(SceneSolver):
         """The low-rank part of every date."""
         c = self.config
         known = cube.clear if c.mask else cube.valid
-        return by_dates(cube, known, lambda data, seen: low_rank(data, seen, c))
+        return by_dates(cube, known, lambda data, seen: (around_mean if c.centre else low_rank)(data, seen, c))
+
+
+def around_mean(data: Array, known: Bools, config: Config) -> Array:
+    """The same for what differs from each row's mean: missing entries then shrink towards the mean, not towards 0."""
+    mean = data.sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)  # data are 0 where not known
+    found: Array = (mean + low_rank(np.where(known, data - mean, 0).astype(data.dtype), known, config)).astype(data.dtype)
+    return found
 
 
 def low_rank(data: Array, known: Bools, config: Config) -> Array:
