@@ -1,0 +1,37 @@
+"""`unclouded mask`: classes and probability as COGs, for use on their own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from typer.testing import CliRunner
+
+from unclouded.cli import app
+from unclouded.datasets.simulated import simulate, write_series
+from unclouded.raster import open_raster
+from unclouded.sample import HIDING, Cover
+
+DATES = ["2024-05-01", "2024-05-06", "2024-05-11", "2024-05-16"]
+
+
+def test_classes_with_colours_and_probability(tmp_path):
+    place = simulate(seed=2, size=(48, 60), dates=DATES, cover=[0.0, 0.0, 0.5, 0.0], classes="exact")
+    write_series(place, tmp_path / "fields")
+    out = tmp_path / "masks" / "mask.tif"
+    done = CliRunner().invoke(
+        app, ["mask", str(tmp_path / "fields"), "--date", DATES[2], "-o", str(out), "--grow", "0", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["detector"] == "scl" and record["files"][0] == str(out)
+    with open_raster(out) as file:
+        classes, colours, crs = file.read(1), file.colormap(1), file.crs
+    assert crs == place.sample.place.grid.crs and len({colours[int(code)] for code in Cover}) == len(Cover)
+    agree = HIDING[classes] == HIDING[place.cover[2]]
+    assert agree.mean() > 0.9
+    with open_raster(tmp_path / "masks" / "mask_probability.tif") as file:
+        percent = file.read(1)
+    assert percent[classes == Cover.THICK].mean() > 50 > percent[classes == Cover.CLEAR].mean()
+    assert set(np.unique(percent)) <= set(range(101))
+    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["mask.tif", "mask_probability.tif"]
