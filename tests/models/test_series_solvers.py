@@ -106,7 +106,7 @@ def test_manhattan_shrugs_off_gross_errors_that_lee_seung_follows() -> None:
 
 
 def test_centring_shrinks_missing_entries_towards_the_mean() -> None:
-    sample, low = ground(t=12)
+    sample, _ = ground(t=12)
     assert sample.cloud is not None
     t = sample.target_index
     assert t is not None

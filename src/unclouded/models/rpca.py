@@ -35,7 +35,8 @@ class Config:
     """Which solver, and its numbers.
 
     `mask`: hidden pixels are missing data. `centre`: every pixel's mean over time is taken out first; what is missing then
-    shrinks towards it, not towards 0 (better on real series, no longer exact for a matrix of low rank). `weight` of the sparse part, in units of 1 / sqrt(longer side) (pursuit).
+    shrinks towards it, not towards 0 (better on real series, no longer exact for a matrix of low rank).
+    `weight` of the sparse part, in units of 1 / sqrt(longer side) (pursuit).
     `rank` and `sparse`, the share of entries that may be sparse (riemannian).
     """
 
