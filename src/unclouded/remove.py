@@ -158,7 +158,9 @@ def study(model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, wor
     """The remover, adapted to the place, and what it errs on this very date where clear patches of it are hidden."""
     from unclouded.models.probe import measure
 
-    tasks = [("adapt", partial(model.adapt, scene, date)), ("measure", partial(measure, model, scene, date, seed=seed))]
+    tasks: list[tuple[str, Callable[[], Any]]] = [
+        ("adapt", partial(model.adapt, scene, date)), ("measure", partial(measure, model, scene, date, seed=seed)),
+    ]  # fmt: skip
     done = dict(in_processes(_labelled, tasks, workers))
     return done["adapt"], done["measure"]
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ATTEMPTS = 3  # per item
+CACHE_MIB = 64
 PRELOAD = ["rasterio", "scipy.ndimage", "torch", "unclouded.remove"]  # imported once for all processes
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -33,14 +34,24 @@ class _Task(Generic[T]):
     failures: int = 0
 
 
-def in_processes(work: Callable[[T], R], items: Sequence[T], count: int, *, cache_mib: int = 64) -> Iterator[R]:
+def in_processes(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    count: int,
+    *,
+    apart: bool = False,
+    attempts: int = ATTEMPTS,
+    give_up: Callable[[T, str], R] | None = None,
+    cache_mib: int = CACHE_MIB,
+) -> Iterator[R]:
     """`work` of every item, in the order in which they are done; with one process or one item it is done right here.
 
-    `work` must be picklable. `cache_mib`: what GDAL may keep of decoded rasters in each process. An UncloudedError of an item
-    ends the run at once; any other failure, and the death of a process, only after `ATTEMPTS`. Raises TryAgain then.
+    `work` must be picklable. `apart`: in another process even if it is one. `cache_mib`: what GDAL may keep of decoded rasters
+    in each process. An UncloudedError of an item ends the run at once; any other failure, and the death of a process, only
+    after `attempts`, with TryAgain, or `give_up` says from the item and the reason what to return in its place.
     """
     count = min(count, len(items))
-    if count <= 1:
+    if count <= 1 and not (apart and items):
         yield from map(work, items)
         return
     waiting = deque(_Task(item) for item in items)
@@ -52,13 +63,26 @@ def in_processes(work: Callable[[T], R], items: Sequence[T], count: int, *, cach
         while busy := [worker for worker in crew if worker.task is not None]:
             ready = wait([worker.connection for worker in busy])
             for worker in (w for w in busy if w.connection in ready):
-                done, result = worker.outcome(waiting)
+                task, done, result = worker.outcome()
+                if not done and task.failures < attempts:
+                    waiting.append(task)
                 worker.take(waiting)
                 if done:
                     yield result
+                elif task.failures >= attempts:
+                    yield _given_up(task, result, give_up)
     finally:
         for worker in crew:
             worker.end()
+
+
+def _given_up(task: _Task[T], why: str, give_up: Callable[[T, str], R] | None) -> R:
+    if give_up is not None:
+        return give_up(task.item, why)
+    raise TryAgain(
+        f"A part of the work failed {task.failures} times.", where=repr(task.item), why=f"at last {why}",
+        do="continue with --resume and fewer --workers: a process that vanished was often short of memory.",
+    )  # fmt: skip
 
 
 class _Worker(Generic[T, R]):
@@ -80,8 +104,8 @@ class _Worker(Generic[T, R]):
             self.renew()
             self.connection.send(self.task.item)
 
-    def outcome(self, waiting: deque[_Task[T]]) -> tuple[bool, Any]:
-        """(True, result), or (False, None) and the item waits for another attempt. Raises what is final."""
+    def outcome(self) -> tuple[_Task[T], bool, Any]:
+        """The task, and (True, result) or (False, why not). Raises an UncloudedError of the work."""
         assert self.task is not None
         try:
             done, result = self.connection.recv()
@@ -89,18 +113,10 @@ class _Worker(Generic[T, R]):
             self.process.join(10)
             done, result = False, f"its process ended with code {self.process.exitcode}"
             self.renew()
-        if done:
-            return True, result
-        if isinstance(result, UncloudedError):
+        if isinstance(result, UncloudedError) and not done:
             raise result
-        self.task.failures += 1
-        if self.task.failures >= ATTEMPTS:
-            raise TryAgain(
-                f"A part of the work failed {ATTEMPTS} times.", where=repr(self.task.item), why=f"at last {result}",
-                do="continue with --resume and fewer --workers: a process that vanished was often short of memory.",
-            )  # fmt: skip
-        waiting.append(self.task)
-        return False, None
+        self.task.failures += not done
+        return self.task, done, result
 
     def renew(self) -> None:
         """Put a fresh process in the place of this one."""
@@ -145,7 +161,7 @@ def _tried(work: Callable[[Any], Any], item: Any) -> tuple[bool, Any]:
         return False, traceback.format_exc(limit=-3)
 
 
-def one_thread(cache_mib: int) -> None:
+def one_thread(cache_mib: int = CACHE_MIB) -> None:
     """One thread for all arithmetic of this process, and a bound for what GDAL keeps of decoded rasters."""
     from threadpoolctl import threadpool_limits
 

@@ -6,8 +6,11 @@ import faulthandler
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
+
+from distributed import WorkerPlugin
 
 from unclouded.errors import InputCorrupt
 
@@ -54,3 +57,29 @@ def naps(seed: int, item: int) -> int:
     if random.Random(f"{seed} {item} {os.getpid()}").random() < 0.03:
         os.kill(os.getpid(), random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]))
     return item
+
+
+class Killer(WorkerPlugin):
+    """Ends Dask workers in the middle of their work, by turns through `modes`, until `folder` holds `deaths` files."""
+
+    modes = ("exit", "segfault", "kill")
+
+    def __init__(self, folder: Path, deaths: int) -> None:
+        self.folder, self.deaths = folder, deaths
+
+    def setup(self, worker) -> None:
+        self.worker, self.random = worker, random.Random(os.getpid())
+
+    def transition(self, key, start, finish, **kwargs) -> None:
+        if finish == "executing" and self.random.random() < 0.7:
+            threading.Timer(self.random.uniform(0, 0.3), self.die).start()
+
+    def die(self) -> None:
+        count = len(list(self.folder.iterdir()))
+        if count < self.deaths:
+            (self.folder / f"{os.getpid()}").touch()
+            faulthandler.disable()
+            mode = self.modes[count % len(self.modes)]
+            if mode == "exit":
+                os._exit(1)
+            os.kill(os.getpid(), signal.SIGSEGV if mode == "segfault" else signal.SIGKILL)

@@ -27,7 +27,7 @@ def groups(wanted: NDArray[np.bool_], block: Window, halo: int) -> list[Window]:
 def _cells(wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     height, width = wanted.shape
     padded = np.pad(wanted, ((0, -height % CELL), (0, -width % CELL)))
-    return padded.reshape(padded.shape[0] // CELL, CELL, -1, CELL).any((1, 3))
+    return np.asarray(padded.reshape(padded.shape[0] // CELL, CELL, -1, CELL).any((1, 3)))
 
 
 def _exact(wanted: NDArray[np.bool_], rows: slice, cols: slice, block: Window) -> Window:

@@ -1,0 +1,1 @@
+"""Many products: a list of units (jobs.py), worked off by processes or by Dask (run.py). A unit is one product."""

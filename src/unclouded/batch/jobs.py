@@ -1,0 +1,187 @@
+"""The job list: one JSON line per unit, one unit per product. Made once, read by every shard; what is done lies elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
+from unclouded.products.journal import write_file
+from unclouded.products.product import plain
+from unclouded.sample import as_day
+from unclouded.scenes.open import open_scene
+
+READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap", "verify")  # of remove_clouds
+COLUMNS = {"series", "s1", "place", "dates"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One product: the inputs and options of `remove_clouds`. All paths are absolute."""
+
+    s2: tuple[str, ...]
+    s1: tuple[str, ...] = ()
+    date: str
+    out: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of remove_clouds
+
+    @property
+    def name(self) -> str:
+        """Where it goes, as people know it: place/date."""
+        return f"{Path(self.out).name}/{self.date}"
+
+    @property
+    def key(self) -> str:
+        """What it is, as a name for files: equal units have equal keys."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', self.name)}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One place to plan for: its images, its radar, its name, and the dates wanted (none: all)."""
+
+    s2: tuple[Path, ...]
+    s1: tuple[Path, ...] = ()
+    place: str | None = None
+    dates: tuple[str, ...] = ()
+
+
+def series_of(path: Path) -> list[Series]:
+    """What an argument of `plan` stands for: a series, or a CSV/JSON table of many with a column `series`.
+
+    Further columns: s1, place, dates (several separated by blanks); paths are relative to the table.
+    Raises InputMissing, UsageError.
+    """
+    if not path.exists():
+        raise InputMissing(f"There is no file or folder {path}.", do="check the path.")
+    rows = _table(path)
+    if not rows or "series" not in rows[0]:
+        return [Series(s2=(path.absolute(),))]
+    if unknown := set().union(*rows) - COLUMNS:
+        raise UsageError(
+            f"The table has columns that mean nothing: {', '.join(sorted(map(str, unknown)))}.", where=path,
+            do=f"use {', '.join(sorted(COLUMNS))}.",
+        )  # fmt: skip
+    return [_row(path.absolute().parent, row) for row in rows]
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    if path.suffix.lower() not in (".csv", ".json") or not path.is_file():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+    except (ValueError, csv.Error) as error:
+        raise UsageError("The table cannot be read.", where=path, why=str(error)) from error
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _row(home: Path, row: Mapping[str, str]) -> Series:
+    paths = {name: tuple(home / part for part in (row.get(name) or "").split(";") if part) for name in ("series", "s1")}
+    if not paths["series"]:
+        raise UsageError("A row of the table names no series.", where=home, why=str(dict(row)))
+    return Series(
+        s2=paths["series"], s1=paths["s1"], place=row.get("place") or None,
+        dates=tuple((row.get("dates") or "").replace(",", " ").split()),
+    )  # fmt: skip
+
+
+def units_of(
+    series: Series, out: Path, options: Mapping[str, Any], *, datetime: str | None = None, within: int | None = None
+) -> Iterator[Unit]:
+    """The units of one place: one per date wanted. Reads metadata only.
+
+    `datetime`: 'first/last', which dates are restored; `within`: days around each that its unit may read (None: all).
+    Raises what `open_scene` raises, and InputMissing for a wanted date that is not there.
+    """
+    reading = {name: options[name] for name in READING if name in options}
+    scene = open_scene(series.s2, series.s1 or None, place_id=series.place, **{**reading, "verify": False})
+    wanted = [scene.dates[scene.index(as_day(day))] for day in series.dates] or list(scene.dates)
+    for day in _between(wanted, datetime):
+        span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
+        yield Unit(
+            s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
+            out=str(out.absolute() / scene.place.id), options=plain({**options, "place": scene.place.id, **span}),
+        )  # fmt: skip
+
+
+def _between(days: Sequence[np.datetime64], span: str | None) -> list[np.datetime64]:
+    if span is None:
+        return list(days)
+    first, _, last = span.partition("/")
+    try:
+        low, high = (None if end in ("", "..") else as_day(end) for end in (first, last))
+    except ValueError:
+        raise UsageError(f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31.") from None
+    return [day for day in days if (low is None or day >= low) and (high is None or day <= high)]
+
+
+def plan_units(
+    sources: Sequence[Path], out: Path, options: Mapping[str, Any], *, datetime: str | None = None, within: int | None = None
+) -> tuple[list[Unit], list[tuple[str, UncloudedError]]]:
+    """The units of many places, and the places that cannot be read: one bad tile does not stop the others.
+
+    Raises InputsContradict where two series would write the same product.
+    """
+    units: list[Unit] = []
+    bad: list[tuple[str, UncloudedError]] = []
+    for series in [series for path in sources for series in series_of(path)]:
+        try:
+            units += units_of(series, out, options, datetime=datetime, within=within)
+        except UncloudedError as error:
+            bad.append((str(series.s2[0]), error))
+    seen: dict[str, Unit] = {}
+    for unit in units:
+        other = seen.setdefault(unit.name, unit)
+        if other is not unit:
+            raise InputsContradict(
+                f"Two series would write {unit.name}.", why=f"{other.s2[0]} and {unit.s2[0]}.",
+                do="name the places apart in a table with the columns series and place.",
+            )  # fmt: skip
+    return units, bad
+
+
+def write_jobs(path: Path, units: Sequence[Unit]) -> None:
+    """Write a job list, in one step."""
+    write_file(path, "".join(json.dumps(asdict(unit), sort_keys=True) + "\n" for unit in units).encode())
+
+
+def read_jobs(path: Path) -> list[Unit]:
+    """The units of a job list, in its order. Raises InputMissing, UsageError with the line that is wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputMissing(f"There is no job list {path}.", do="make one with `unclouded plan`.") from None
+    return [_unit(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _unit(path: Path, number: int, line: str) -> Unit:
+    names = {f.name for f in fields(Unit)}
+    try:
+        raw = json.loads(line)
+        if set(raw) - names:
+            raise ValueError(f"unknown: {', '.join(sorted(set(raw) - names))}")
+        return Unit(**{**raw, "s2": tuple(raw["s2"]), "s1": tuple(raw.get("s1", ()))})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"Line {number} of the job list is no unit.", where=path, why=repr(error), do="make it again with `unclouded plan`."
+        ) from error
+
+
+def shard_of(units: Sequence[Unit], shard: str | None) -> list[Unit]:
+    """The units of shard 'i/n', i from 1 to n: every n-th. Raises UsageError."""
+    if shard is None:
+        return list(units)
+    i, _, n = shard.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise UsageError(f"--shard {shard} is not understood.", do="write i/n with i from 1 to n, e.g. --shard 3/20.")
+    return list(units[int(i) - 1 :: int(n)])
