@@ -296,7 +296,7 @@ def test_tiles_fit_the_whole(name):
         if needs.tiling == "exact":
             assert float(error.max()) < 1e-5
         else:
-            assert float(error.square().mean().sqrt()) < (0.15 if instance_norm(remover) else 0.01)
+            assert float(error.square().mean().sqrt()) < (0.15 if instance_norm(remover) else 0.03)
 
 
 def instance_norm(remover):

@@ -3,8 +3,8 @@
 J. D. Bermudez, P. N. Happ, D. A. B. Oliveira, R. Q. Feitosa: SAR to optical image synthesis for cloud removal with generative
 adversarial networks. ISPRS Annals IV-1 (2018). It is the pix2pix of Isola et al. 2017 on radar. Xu et al. 2022, section 5.2,
 let it predict all 13 bands from both polarisations; Darbaghshahi et al. 2021, Table 3, red, green and blue from VV. The
-translation of Enomoto et al. (IGARSS 2018) is the same pix2pix and is built with the same settings. Li et al. (IEEE Access 2020)
-train a modified one with an SSIM term; the layers they changed are not in the text at hand, so it is not built.
+translation of Enomoto et al. (IGARSS 2018) is the same pix2pix and is built with the same settings. Li et al. (IEEE Access
+2020) train a modified one with an SSIM term; the layers they changed are not in the text at hand, so it is not built.
 
 Assumed: 8 levels, width 64, batch norm, dropout and the 70 px PatchGAN of Isola et al.; radar clipped to [-25, 0] dB.
 """
