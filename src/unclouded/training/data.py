@@ -289,7 +289,7 @@ class Steps:
         if kind == "copied":
             return synthetic.copied(sample)
         if kind == "transplanted":
-            return _transplanted(sample, seed, cover)
+            return transplanted_or_physical(sample, seed, cover=cover)
         if kind == "cut-out":
             return self._cut_out(sample, i, seed, cover)
         return sample
@@ -306,7 +306,7 @@ class Steps:
             return synthetic.physical(sample, seed=seed, cover=cover)
 
 
-def _transplanted(sample: Sample, seed: int, cover: float) -> Sample:
+def transplanted_or_physical(sample: Sample, seed: int, *, cover: float) -> Sample:
     """Clouds of another date of the place; where no date has a fitting cloud, physical ones."""
     try:
         return synthetic.transplanted(sample, seed=seed)
