@@ -150,6 +150,8 @@ class Interrupted(Exception):
 
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     def stop(done, total):
+        written = (tmp_path / "a" / "offset.jsonl").read_text().splitlines()
+        assert len(written) == 1 + done  # a killed process loses nothing that was counted
         if done == 3:
             raise Interrupted
 
