@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclouded import __version__, cli_data, cli_models
-from unclouded.errors import UncloudedError, UsageError
+from unclouded import __version__, cli_batch, cli_data, cli_models, cli_research, options
+from unclouded.errors import UncloudedError
 from unclouded.text import lines
 
 if TYPE_CHECKING:
@@ -114,25 +114,25 @@ def remove(
     from unclouded.models import DEFAULT
     from unclouded.remove import remove_clouds
 
-    unit = _choice("--s1-unit", s1_unit, ("auto", "db", "linear"))
-    calibration = _choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0"))
+    unit = options.choice("--s1-unit", s1_unit, ("auto", "db", "linear"))
+    calibration = options.choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0"))
     if dry_run:
         from unclouded.plan import estimate
         from unclouded.remove import chosen_dates
         from unclouded.scenes.open import open_scene
 
         scene = open_scene(
-            series, s1 or None, aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level),
-            offset=_offset(offset), s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap, verify=False,
+            series, s1 or None, aoi=aoi, bbox=options.box(bbox), datetime=datetime, bands=options.names(bands), level=options.level(level),
+            offset=options.offset(offset), s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap, verify=False,
         )  # fmt: skip
-        report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, _settings(setting))
+        report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, options.settings(setting))
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     products = remove_clouds(
-        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=_settings(setting),
+        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=options.settings(setting),
         weights=weights, mask=mask, screen=screen, grow=grow,
         max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
-        aoi=aoi, bbox=_box(bbox), datetime=datetime, bands=_names(bands), level=_level(level), offset=_offset(offset),
+        aoi=aoi, bbox=options.box(bbox), datetime=datetime, bands=options.names(bands), level=options.level(level), offset=options.offset(offset),
         s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap,
         verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, progress=_bar(quiet),
     )  # fmt: skip
@@ -174,7 +174,7 @@ def mask(
     from unclouded.remove import chosen_dates
     from unclouded.scenes.open import open_scene
 
-    scene = open_scene(scenes, bands=_names(bands), level=_level(level))
+    scene = open_scene(scenes, bands=options.names(bands), level=options.level(level))
     days = chosen_dates(scene, date, all_dates=False)
     scene = detect(scene, mask=detector, targets=days, screen=screen, grow=grow)
     i, look = scene.index(days[0]), scores(scene, scene.index(days[0]))
@@ -213,6 +213,12 @@ def doctor(as_json: Json = False) -> None:
     print(json.dumps(found, indent=2) if as_json else lines(found))
 
 
+app.command()(cli_research.evaluate)
+app.command()(cli_research.train)
+app.command()(cli_batch.plan)
+app.command()(cli_batch.run)
+
+
 def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
     if as_json:
         print(json.dumps([{"folder": str(p.folder), "manifest": dict(p.manifest)} for p in products], indent=2, default=str))
@@ -246,52 +252,6 @@ def _say(quiet: bool) -> Any:
             print(text, file=sys.stderr)
 
     return say
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair} has no value.", do="write --set name=value.")
-        try:
-            found[name.strip()] = json.loads(text.lower() if text in ("True", "False") else text)
-        except json.JSONDecodeError:
-            found[name.strip()] = text
-    return found
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _box(text: str | None) -> tuple[float, float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--bbox {text} is not four numbers.", do="write --bbox west,south,east,north.") from None
-    return west, south, east, north
-
-
-def _offset(text: str) -> str | float:
-    if text in ("auto", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--offset {text} is not known.", do="use auto, none or a number such as -1000.") from None
-
-
-def _level(text: str | None) -> Any:
-    return None if text is None else _choice("--level", text.upper(), ("L1C", "L2A"))
-
-
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise UsageError(f"{option} {value} is not known.", do=f"use {', '.join(choices)}.")
-    return value
 
 
 if __name__ == "__main__":

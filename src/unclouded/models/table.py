@@ -20,7 +20,7 @@ def _row(name: str, *, sized: bool) -> dict[str, Any]:
     needs = needs_of(name) if row.trained else load(name).needs
     low, high = needs.dates
     kept = [f for f in fields(settings_of(name)) if f.name not in row.preset]
-    found = {
+    found: dict[str, Any] = {
         "model": name,
         "summary": row.summary,
         "weights": "needed" if row.trained else "none",
