@@ -43,10 +43,12 @@ def evaluate(
         raise UsageError(f"--split {split} is not known.", do="use train, val, test or all.")
     if rule not in ("exact", "as_published_substring"):
         raise UsageError(f"--rule {rule} is not known.", do="use exact or as_published_substring.")
-    samples = open_data(data, split=None if split == "all" else split, rule=rule, dates=dates, mask=mask)  # type: ignore[arg-type]
+    part: Any = None if split == "all" else split
+    matched: Any = rule
+    samples = open_data(data, split=part, rule=matched, dates=dates, mask=mask)
     results = run(
-        model, samples, benchmark, out=out, preset_name=preset, mask=mask, jobs=workers, store=store, fresh=overwrite, seed=seed,
-        progress=_counted if sys.stderr.isatty() else None,
+        model, samples, benchmark, out=out, preset_name=preset, mask=mask, jobs=workers, store=store, fresh=overwrite,
+        seed=seed, progress=_counted if sys.stderr.isatty() else None,
     )  # fmt: skip
     if as_json:
         print(json.dumps(results.told, indent=2, default=str))
