@@ -33,8 +33,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "scene-no-radar": ("scene", {"radar": False}),
     "scene-causal": ("scene", {"causal": True}),
     "similar": ("similar", {}),
-    "softimpute": ("softimpute", {}),
-    "softimpute-s1": ("softimpute", {"radar": True}),
+    "soft-impute": ("soft-impute", {}),
+    "soft-impute-radar": ("soft-impute-radar", {}),
     "damped": ("damped", {}),
     "whittaker": ("whittaker", {}),
     "harmonic": ("harmonic", {}),
@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "nearest": ("nearest", {}),
     "least-cloudy": ("least-cloudy", {}),
 }
-DEFAULT = ("scene", "linear", "damped", "softimpute", "mosaic", "similar", "whittaker", "harmonic", "nearest", "least-cloudy")
+DEFAULT = ("scene", "linear", "damped", "soft-impute", "mosaic", "similar", "whittaker", "harmonic", "nearest", "least-cloudy")
 Row = dict[str, Any]
 
 

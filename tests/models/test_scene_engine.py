@@ -328,6 +328,15 @@ def test_pixels_that_no_other_date_shows_take_the_last_rungs(place):
     assert (blind.sigma[0, :, 30:36, 30:36].mean() > 2 * blind.sigma[0, :, :20, :20].mean()).item()
 
 
+@pytest.mark.parametrize("dates", [16, 5])
+def test_a_place_that_never_changes_comes_back_as_it_is(place, dates):
+    sample, _ = place
+    still = only(sample, range(sample.target_index, sample.target_index - dates // 2, -1)[::-1], **NO_S1)
+    still = replace(still, s2=np.full_like(still.s2, 0.2))
+    found = restored(still)
+    assert np.abs(found.s2.numpy() - 0.2).max() < 2e-3
+
+
 def test_nothing_at_all_is_refused_never_invented(place):
     sample, _ = place
     found = restored(replace(sample, cloud=np.ones_like(sample.cloud)))

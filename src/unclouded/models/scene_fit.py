@@ -40,6 +40,7 @@ SEEN = 10_000  # clear pixels of the target that a fit takes at most
 CENTRES = 512
 FEWEST_REHEARSALS = 12  # below, what they teach harms (measured on 12 monthly dates)
 FEWEST_DRESS = 3
+FEW_LEVEL = 0.95  # dates differ more than pixels: few unlike dates as rehearsals must cover more than they promise
 FEWEST_CLEAR = 40
 FEWEST_INNER = 150  # clear pixels far from hidden ones, to judge the near ones by
 
@@ -84,7 +85,7 @@ def fit(
     if len(plays) < FEWEST_REHEARSALS:
         flat = partial(_flat, blank, p, effort)
         trials = [_dress(flat, play, p, t, effort) for play in _foremost(plays)]
-        return _with_sigma(flat(seen, t, use), trials, lambda: _halved(flat, p, seen, t, use, effort))
+        return _with_sigma(flat(seen, t, use), trials, lambda: _halved(flat, p, seen, t, use, effort), FEW_LEVEL)
     model, lessons = _learned(blank, plays)
     given = partial(_given, model, lessons, p, effort)
     trials = [_dress(partial(given, play.s), play, p, t, effort) for play in _foremost(plays)]
@@ -104,11 +105,13 @@ def _given(
     return _adjusted(model, lessons.prior(without), p.take(lit), s, use, effort)
 
 
-def _with_sigma(model: SceneModel, trials: list[Rehearsed], halved: Callable[[], list[Rehearsed]]) -> SceneModel:
+def _with_sigma(
+    model: SceneModel, trials: list[Rehearsed], halved: Callable[[], list[Rehearsed]], level: float = 0.9
+) -> SceneModel:
     """Sigma from the dress rehearsals; from halves of the date's own clear pixels where there are too few of them."""
     trials = [trial for trial in trials if trial.error.shape[-1] >= 50]
     trials = trials if len(trials) >= FEWEST_DRESS else trials + halved()
-    sigma = scene_sigma.learned(trials) if trials else scene_sigma.plain(len(model.bands), CLUES, 2.0)
+    sigma = scene_sigma.learned(trials, level) if trials else scene_sigma.plain(len(model.bands), CLUES, 2.0)
     return replace(model, sigma=sigma)
 
 

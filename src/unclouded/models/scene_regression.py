@@ -41,8 +41,8 @@ def whitening(raw: Floats, components: int, floor: float = 1e-3) -> Whitening:
     mean, scale = raw.mean(1), raw.std(1) + np.float32(1e-6)
     z = np.clip((raw - mean[:, None]) / scale[:, None], -CLIP, CLIP).astype(np.float64)
     value, vector = np.linalg.eigh(z @ z.T / z.shape[1])
-    order = [k for k in np.argsort(value)[::-1][:components] if value[k] > floor**2 * value[-1]]
-    std = np.sqrt(value[order])
+    order = [k for k in np.argsort(value)[::-1][:components] if value[k] >= floor**2 * value[-1]]
+    std = np.sqrt(np.maximum(value[order], 1e-6))
     rotate = (vector[:, order] / std).T
     return Whitening(mean, scale, rotate.astype(np.float32), (std / std[0]).astype(np.float32))
 

@@ -46,7 +46,7 @@ class Rehearsed:
 
 
 def learned(rehearsed: list[Rehearsed], level: float = 0.9) -> Sigma:
-    """Fit the clues by weighted ridge on log |error|, then scale every band to its conformal quantile."""
+    """Fit the clues by weighted ridge on log |error|, then scale every band so that 90 % intervals cover the share `level`."""
     bands = rehearsed[0].error.shape[0]
     clues = np.concatenate([r.clues for r in rehearsed], -1)
     size = np.abs(np.concatenate([r.error for r in rehearsed], -1))

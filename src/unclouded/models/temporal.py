@@ -152,6 +152,6 @@ def _filtered(p: Pixels, order: list[int], day: np.int64, damping: float) -> tup
         variance += np.float32(abs(int(p.days[u] - last)) / damping)
         gain = np.where(p.clear[u], variance / (variance + 1), np.float32(0))
         state += gain * (p.x[u] - state)
-        variance *= 1 - gain
+        variance = np.where(p.clear[u], gain, variance)  # v (1 - gain) = gain; 1 - gain itself would lose its digits
         last = p.days[u]
     return state, variance + np.float32(abs(int(day - last)) / damping)
