@@ -7,13 +7,12 @@ on where it stopped. What is in those lines is all that results need; prediction
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,12 +28,12 @@ from unclouded.evaluation.results import Line, Results, aggregate
 from unclouded.evaluation.scoring import Case, prepare, score
 from unclouded.sample import Batch, Sample
 from unclouded.scenes.scene import Scene
+from unclouded.workers import in_processes
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
 
 Progress = Callable[[int, int], None]
-AHEAD = 4  # tasks handed out per worker, so that none waits and a cut-off loses little
 
 
 class Samples(Protocol):
@@ -251,44 +250,13 @@ class _Journal:
         return [line for _, line in sorted((self.done | self.failed).items())]
 
 
-_RUN: Run | None = None
-
-
-def _start(run: Run, threads: int) -> None:
-    global _RUN
-    import torch
-
-    torch.set_num_threads(threads)
-    _RUN = run
-
-
-def _task(index: int, names: list[str]) -> list[Line]:
-    assert _RUN is not None
-    return _RUN.one(index, names)
-
-
 def _work(run: Run, todo: Sequence[tuple[int, list[str]]], jobs: int) -> Iterator[list[Line]]:
-    """The lines of all tasks, as they come. An error that is no refusal ends the run with that error."""
-    if jobs <= 1 or len(todo) <= 1:
-        for index, names in todo:
-            yield run.one(index, names)
-        return
-    workers = min(jobs, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(run, threads)) as pool:
-        waiting = iter(todo)
-        running: set[Future[list[Line]]] = set()
-        while True:
-            for index, names in waiting:
-                running.add(pool.submit(_task, index, names))
-                if len(running) >= AHEAD * workers:
-                    break
-            if not running:
-                return
-            ready, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ready:
-                yield future.result()
+    """The lines of all tasks, as they come. An error that is no refusal ends the run."""
+    yield from in_processes(partial(_task, run), todo, jobs)
+
+
+def _task(run: Run, item: tuple[int, list[str]]) -> list[Line]:
+    return run.one(*item)
 
 
 def _store(
