@@ -181,12 +181,12 @@ class ClearNorm(nn.Module):
 
     def forward(self, x: Tensor, clear: Tensor) -> Tensor:
         """(1, C, T, H, W) and weights (1, 1, T, H, W) -> (1, C, T, H, W)."""
-        weight = clear / clear.sum().clamp(min=1e-6)
-        x = x.float()
-        mean = (x * weight).sum((2, 3, 4), keepdim=True)
-        variance = (x.square() * weight).sum((2, 3, 4), keepdim=True) - mean.square()
+        weight, wide = clear / clear.sum().clamp(min=1e-6), x.float()
+        mean = (wide * weight).sum((2, 3, 4), keepdim=True)
+        variance = (wide.square() * weight).sum((2, 3, 4), keepdim=True) - mean.square()
         scale = self.weight[:, None, None, None] * torch.rsqrt(variance.clamp(min=0) + NORM_EPS)
-        return x * scale + (self.bias[:, None, None, None] - mean * scale)
+        shift = self.bias[:, None, None, None] - mean * scale
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 class RepeatedEnds(nn.Conv3d):
