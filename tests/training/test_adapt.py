@@ -79,7 +79,9 @@ def test_truth_is_what_was_seen_there(scene):
 
 def test_a_network_for_series_is_adapted_too(scene, tmp_path):
     settings = {"features": 8, "blocks": 1, "dates": 3}
-    made = adapt("seq2point", scene, tmp_path / "run", settings=settings, steps=20, batch=2, side=32, rate=2e-3, validate_every=10)
+    made = adapt(
+        "seq2point", scene, tmp_path / "run", settings=settings, steps=20, batch=2, side=32, rate=2e-3, validate_every=10
+    )
     assert made.after < made.before
     assert type(load_run(made.folder)).__name__ == "Seq2Point"
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on a user's own place, without cloud-free truth: hide clear pixels under real clouds of other dates, rebuild them.
+"""Fine-tuning on one's own place, without cloud-free truth: hide clear pixels under real clouds of other dates, rebuild them.
 
 Part of the place is held out, in whole windows; training stops when the hidden clear pixels there are no longer rebuilt better,
 and the best weights are kept. If nothing ever was better than at the start, the weights of the start are what comes out.
@@ -122,9 +122,7 @@ def _opened(model: str | Path, scene: Scene, settings: Mapping[str, Any], seed: 
     return weights.read(path).model, weights.load(path)
 
 
-def split_windows(
-    scene: Scene, side: int, seed: int
-) -> tuple[tuple[tuple[Window, int], ...], tuple[tuple[Window, int], ...]]:
+def split_windows(scene: Scene, side: int, seed: int) -> tuple[tuple[tuple[Window, int], ...], tuple[tuple[Window, int], ...]]:
     """(window, date) to learn from and to hold out: whole windows, drawn by chance. Raises InputUnsupported, InputMissing."""
     if scene.masks is None:
         raise InputUnsupported("A scene without masks cannot be learned from.", do="detect clouds first (--mask auto).")
@@ -179,7 +177,7 @@ def _learn(
         batch = shown[step].batch
         total = torch.stack([*regression_terms(loss, remover(batch), batch, remover.optical_range).values()]).sum()
         optimizer.zero_grad()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(remover.network.parameters(), CLIP)
         optimizer.step()
         step += 1
@@ -207,9 +205,7 @@ def held_out_error(remover: SingleDate, judge: Sequence[Sample]) -> float:
     return total / count if count else float("nan")
 
 
-def _written(
-    out: Path, name: str, remover: SingleDate, scene: Scene, best: _Best, facts: Mapping[str, Any]
-) -> Adapted:
+def _written(out: Path, name: str, remover: SingleDate, scene: Scene, best: _Best, facts: Mapping[str, Any]) -> Adapted:
     numbers = {"held_out_mae_before": best.before, "held_out_mae_after": best.after}
     trained_on = f"{scene.place.id}, {len(scene.dates)} dates, {scene.dates[0]} to {scene.dates[-1]}, clear pixels"
     weights.save(out / WEIGHTS, name, remover, weights.Weights(model=name, trained_on=trained_on, numbers=numbers))

@@ -34,6 +34,7 @@ from unclouded.sample import HIDING, Batch, Level, Sample
 from unclouded.training.recipe import Data
 
 SIMULATED = "simulated"
+TENTH = 10
 STEP_DAYS = 12  # between the dates of a simulated series, and its radar
 KEPT_BYTES = 2**30  # of simulated samples
 NEXT_TRIED = 3  # samples tried in place of a broken one
@@ -155,13 +156,13 @@ def open_data(data: Data, root: str, *, bands: tuple[str, ...], level: Level, se
     folder = Path(root)
     if data.kind == "series":
         return _listed(_series(data, folder, split), "SEN12MS-CR-TS", split, "CC-BY-4.0")
-    if (folder / "pack.json").is_file():
-        return _listed(Packed(folder), f"pack {folder.name}", split, "as its source")
+    if (folder / "pack.json").is_file() or (folder / "train" / "pack.json").is_file():
+        return _listed(_pack(folder, split), f"pack {folder.name}", split, "as its source")
     if any(folder.glob("ROIs*_*_s2_cloudy")):
         radar = any(folder.glob("ROIs*_*_s1"))
         return _listed(SEN12MSCR(folder, split=split, s1=radar), "SEN12MS-CR", split, "CC-BY-4.0")
     if any(folder.glob("ROIs*/s2_*/*.png")):
-        return _listed(SEN12(folder), "SEN1-2", split, "see its authors")
+        return _listed(_pairs(folder, split), "SEN1-2", split, "see its authors")
     raise InputMissing(
         "There is no data set that can be trained on here.", where=root,
         why="looked for SEN12MS-CR, SEN12MS-CR-TS, SEN1-2 and packs.", do=f"give its folder, or `{SIMULATED}`.",
@@ -190,6 +191,21 @@ def _series(data: Data, folder: Path, split: Split) -> SampleSource:
     if data.inside:
         return AroundClearest(SEN12MSCRTS(folder, split=split, measure=measure), data.dates)
     return SEN12MSCRTS(folder, split=split, dates=data.dates, cover=data.cover, measure=measure)
+
+
+def _pack(folder: Path, split: Split) -> Packed:
+    """A pack is for training alone; one with validation has it in a folder of its own, beside `train`."""
+    whole = (folder / "pack.json").is_file()
+    if whole and split != "train":
+        raise InputMissing("This pack has no validation samples.", where=folder, do="pack them apart, as train and val.")
+    return Packed(folder if whole else folder / split)
+
+
+def _pairs(folder: Path, split: Split) -> SEN12:
+    """SEN1-2 has no official split: every tenth region is for validation."""
+    regions = list(dict.fromkeys(str(pair.roi) for pair in SEN12(folder).pairs))
+    held = regions[TENTH - 1 :: TENTH]
+    return SEN12(folder, rois=[r for r in regions if (r in held) == (split != "train")] or ["none"])
 
 
 def _listed(source: SampleSource, name: str, split: str, licence: str) -> Opened:
@@ -276,7 +292,7 @@ class Steps:
         share = self.data.paired
         if int((i + 1) * share) > int(i * share):  # equally spaced across the split (Ebel et al. 2020, III-D2)
             return sample, True
-        other = self.sample(int(_order(self.count, key(self.seed, "unpaired"), 0)[i]), key(seed, "other"))
+        other = self.sample(partner(i, self.count, key(self.seed, "unpaired")), key(seed, "other"))
         return replace(sample, target=other.target, target_valid=other.target_valid), False
 
     def _clouded(self, sample: Sample, i: int, seed: int) -> Sample:
@@ -312,6 +328,12 @@ def transplanted_or_physical(sample: Sample, seed: int, *, cover: float) -> Samp
         return synthetic.transplanted(sample, seed=seed)
     except InputMissing:
         return synthetic.physical(sample, seed=seed, cover=cover)
+
+
+def partner(i: int, count: int, seed: int) -> int:
+    """Whose truth sample i sees where it is not paired: the next one in an order drawn once, so never its own."""
+    drawn = _order(count, seed, 0)
+    return int(drawn[(int(np.flatnonzero(drawn == i)[0]) + 1) % count])
 
 
 @lru_cache(maxsize=4)
