@@ -6,7 +6,7 @@ OUT ?= demo-out
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-long check format docs bench clean
+.PHONY: help demo test test-long check format docs bench reproduce clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ docs: $(VENV)/.docs  ## the pages, in site/
 
 bench: $(VENV)/.dev  ## every benchmark at its quick size
 	$(BIN)/python -m benchmarks
+
+reproduce: $(VENV)/.dev  ## a paper's table with the data at hand: NAME=... [DATA=folder]
+	$(BIN)/python -m unclouded.evaluation.reproduce $(NAME) $(if $(DATA),--data $(DATA))
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) demo-out site build dist .pytest_cache .mypy_cache .ruff_cache
