@@ -103,6 +103,8 @@ def remove(
     verify: Annotated[bool, typer.Option(help="Check the digests of SAFE products.")] = True,
     place: Annotated[str | None, typer.Option(help="Name of the place, used in file names.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
+    memory: Annotated[str | None, typer.Option(help="What all processes together may take, e.g. 4GiB.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing product.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: blocks, bytes, time, memory.")] = False,
@@ -114,27 +116,28 @@ def remove(
     from unclouded.models import DEFAULT
     from unclouded.remove import remove_clouds
 
-    unit = options.choice("--s1-unit", s1_unit, ("auto", "db", "linear"))
-    calibration = options.choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0"))
+    reading: dict[str, Any] = {
+        "aoi": aoi, "bbox": options.box(bbox), "datetime": datetime, "bands": options.names(bands),
+        "level": options.level(level), "offset": options.offset(offset),
+        "s1_unit": options.choice("--s1-unit", s1_unit, ("auto", "db", "linear")),
+        "s1_calibration": options.choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0")), "max_s1_gap": max_s1_gap,
+    }  # fmt: skip
+    name, chosen, limit = model or DEFAULT, options.settings(setting), options.size(memory)
     if dry_run:
         from unclouded.plan import estimate
         from unclouded.remove import chosen_dates
         from unclouded.scenes.open import open_scene
 
-        scene = open_scene(
-            series, s1 or None, aoi=aoi, bbox=options.box(bbox), datetime=datetime, bands=options.names(bands), level=options.level(level),
-            offset=options.offset(offset), s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap, verify=False,
-        )  # fmt: skip
-        report = estimate(scene, len(chosen_dates(scene, date, all_dates)), model or DEFAULT, options.settings(setting))
+        scene = open_scene(series, s1 or None, **reading, verify=False)
+        days = chosen_dates(scene, date, all_dates)
+        report = estimate(scene, days, name, chosen, weights, memory=limit, workers=workers)
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     products = remove_clouds(
-        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=model or DEFAULT, settings=options.settings(setting),
-        weights=weights, mask=mask, screen=screen, grow=grow,
-        max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res,
-        aoi=aoi, bbox=options.box(bbox), datetime=datetime, bands=options.names(bands), level=options.level(level), offset=options.offset(offset),
-        s1_unit=unit, s1_calibration=calibration, max_s1_gap=max_s1_gap,
-        verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, progress=_bar(quiet),
+        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights, mask=mask,
+        screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res, **reading,
+        verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, workers=workers, memory=limit,
+        progress=_bar(quiet),
     )  # fmt: skip
     _report(products if isinstance(products, list) else [products], as_json=as_json, verbose=verbose)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.budget import BLOCK, Budget, afford
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import DEFAULT, load
 from unclouded.sample import HIDING, NO_AGE, Cover, Source, Window, as_day
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (blocks, how many, what for) -> the same blocks
 
-BLOCK = 768  # pixels; a multiple of 6, so that 10, 20 and 60 m pixels start together
 MASKS_IN_MEMORY = 512 * 2**20  # bytes of class maps kept in memory; more go to a scratch file
 
 
@@ -76,6 +77,8 @@ def remove_clouds(
     verify: bool = True,
     place: str | None = None,
     seed: int = 0,
+    workers: int | None = 1,
+    memory: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress = silent,
@@ -89,6 +92,8 @@ def remove_clouds(
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
     `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
     where the date measured nothing, too. `resolution`: 10 writes one COG on the 10 m grid instead of one per native size.
+    `workers`: processes (None: as many as cores, if there is work for them; the pixels are the same); `memory`: bytes that all
+    of them together may take; it sets the block side.
     Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
     bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
     """
@@ -103,8 +108,10 @@ def remove_clouds(
         given=None if file is None else (file if all_dates or date is None else {str(as_day(date)): file}),
     )  # fmt: skip
     dates = chosen_dates(scene, date, all_dates)
+    budget = afford(scene, remover.needs, memory=memory, workers=workers)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
-        scene = hide(scene, scratch, mask="auto" if file else str(mask), targets=dates, screen=screen, grow=grow)
+        asked = "auto" if file else str(mask)
+        scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
         options = {
             "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
             "mask": str(mask), "screen": screen, "grow": grow,
@@ -113,7 +120,7 @@ def remove_clouds(
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
         products = [
             restore(scene, day, remover, Path(out), limits=limits, resolution=resolution, options=options, seed=seed,
-                    overwrite=overwrite, resume=resume, progress=progress)
+                    overwrite=overwrite, resume=resume, block=budget.block, workers=budget.workers, progress=progress)
             for day in dates
         ]  # fmt: skip
     return products if all_dates else products[0]
@@ -235,13 +242,15 @@ def _together(guesses: list[tuple[Window, Guess]], block: Window, shape: tuple[i
     )  # fmt: skip
 
 
-def hide(scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime64], screen: bool, grow: float) -> Scene:
-    """The scene with a class map of every date; large maps lie in a scratch file."""
+def hide(
+    scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime64], screen: bool, grow: float, budget: Budget
+) -> Scene:
+    """The scene with a class map of every date; large maps, and those that processes share, lie in a scratch file."""
     from unclouded.masks.detect import detect
 
-    size = len(scene.dates) * scene.shape[0] * scene.shape[1]
-    out = Path(scratch) / "masks.u8" if size > MASKS_IN_MEMORY else None
-    return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out)
+    if budget.maps <= MASKS_IN_MEMORY and budget.workers == 1:
+        return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow)
+    return copy(detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=Path(scratch) / "masks.u8"))
 
 
 def fingerprints(files: Sequence[str]) -> list[list[Any]]:
