@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unclouded.errors import InputUnsupported, UsageError
-from unclouded.models.zoo import NETWORKS, SERIES
+from unclouded.models.zoo import NETWORKS
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
@@ -71,35 +71,40 @@ WITHOUT_WEIGHTS: dict[str, Entry] = {
     "similar": Entry(
         "similar:Similar", "similar:Config", {},
         "pixels of the date that were alike on other dates", "Chen et al. 2011", 20.0),
+    "mosaicing": Entry(
+        "averages:Average", "averages:Config", {"rule": "mosaic", "days": 100_000, "never": 0.5},
+        "mean of all clear dates, 0.5 where there is none: the paper's rule", "Ebel et al. 2022, IV-B", 0.8),
     "rpcp": Entry(
-        "rpca:RobustPCA", "rpca:Config", {"method": "riemannian"},
-        "low rank plus sparse clouds, on a manifold", "Ebel et al. 2022, Table VI; Hintermueller & Wu 2015", 60.0),
-    "principal-component-pursuit": Entry(
-        "rpca:RobustPCA", "rpca:Config", {"method": "pursuit"},
-        "low rank plus sparse clouds, convex", "Candes et al. 2011", 60.0),
+        "rpca:RobustPCA", "rpca:Config", {"method": "riemannian", "sparse": 0.2},
+        "low-rank ground and sparse clouds, on the manifold of low rank",
+        "Hintermueller and Wu 2015; Ebel et al. 2022, Table VI", 200.0),
+    "pcp": Entry(
+        "rpca:RobustPCA", "rpca:Config", {"method": "pursuit", "centre": True},
+        "principal component pursuit around each pixel's mean", "Candes et al. 2011", 100.0),
     "nmf": Entry(
         "nmf:NMF", "nmf:Config", {"method": "lee-seung"},
-        "non-negative factors", "Ebel et al. 2022, Table VI; Lee & Seung 2001", 30.0),
+        "non-negative factors", "Lee and Seung 2000; Ebel et al. 2022, Table VI", 30.0),
     "nmf-manhattan": Entry(
         "nmf:NMF", "nmf:Config", {"method": "manhattan"},
-        "non-negative factors, absolute errors", "Ebel et al. 2022, Table VI; Guan et al. 2013", 60.0),
+        "the same by weighted medians", "Guan et al. 2012; Ebel et al. 2022, Table VI", 200.0),
     "nmf-incremental": Entry(
         "nmf:NMF", "nmf:Config", {"method": "incremental"},
-        "non-negative factors, date by date", "Ebel et al. 2022, Table VI; Bucak & Gunsel 2009", 30.0),
+        "the same, date after date", "Bucak et al. 2007; Ebel et al. 2022, Table VI", 150.0),
     "online-tensor": Entry(
         "online_tensor:OnlineTensor", "online_tensor:Config", {},
-        "low-rank tensor plus sparse clouds, date by date", "Ebel et al. 2022, Table VI; Sobral et al. 2015", 60.0),
+        "online tensor decomposition", "Sobral et al. 2015; Ebel et al. 2022, Table VI", 80.0),
     "internal-learning": Entry(
         "internal_learning:InternalLearning", "internal_learning:Config", {},
-        "a 3-D U-Net fitted to the series itself", "Ebel et al. 2022, section III-B", 20_000.0),
+        "a network fitted to the series itself, driven by radar or noise", "Ebel et al. 2022, III-B", 50_000.0),
     "internal-learning-fast": Entry(
-        "internal_learning:InternalLearning", "internal_learning:Config", {"passes": 4},
-        "the same with a fifth of the passes", "Ebel et al. 2022, section III-B", 4_000.0),
+        "internal_learning:InternalLearning", "internal_learning:Config",
+        {"passes": 4, "iterations": 50, "widths": (16, 32, 64)},
+        "the same with 200 iterations", "Ebel et al. 2022, III-B", 5_000.0),
 }  # fmt: skip
 
 MODELS: dict[str, Entry] = WITHOUT_WEIGHTS | {
     name: Entry(row.remover, row.config, row.preset, row.summary, row.source, 60.0, trained=True)
-    for name, row in (NETWORKS | SERIES).items()
+    for name, row in NETWORKS.items()
 }
 
 DEFAULT = "scene"
