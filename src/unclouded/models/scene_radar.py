@@ -58,8 +58,8 @@ def boxed(x: Floats, radius: int) -> Floats:
     for axis in (-2, -1):
         wide = np.pad(x, [(radius, radius) if a == x.ndim + axis else (0, 0) for a in range(x.ndim)])
         size = x.shape[axis]
-        parts = [np.take(wide, range(k, k + size), axis) for k in range(2 * radius + 1)]
-        x = parts[0]
-        for part in parts[1:]:
-            x = x + part
+        shifted = [wide[..., k : k + size, :] if axis == -2 else wide[..., k : k + size] for k in range(2 * radius + 1)]
+        x = shifted[0].copy()
+        for part in shifted[1:]:
+            x += part
     return x

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +48,18 @@ class Stack:
 
     def pixels(self, at: Mask) -> Pixels:
         """The pixels where `at` (H, W), row by row."""
-        rows, cols = np.nonzero(at)
+        flat = np.flatnonzero(at)
         return Pixels(
-            x=self.x[:, :, rows, cols], clear=self.clear[:, rows, cols], days=self.days,
-            rows=rows + self.row, cols=cols + self.col, edge=self.edge[rows, cols],
-            radar=None if self.radar is None else self.radar[:, :, rows, cols],
-            ground=None if self.ground is None else self.ground[:, rows, cols],
+            x=picked(self.x, flat), clear=picked(self.clear, flat), days=self.days, edge=picked(self.edge, flat),
+            rows=flat // at.shape[1] + self.row, cols=flat % at.shape[1] + self.col,
+            radar=None if self.radar is None else picked(self.radar, flat),
+            ground=None if self.ground is None else picked(self.ground, flat),
         )  # fmt: skip
+
+
+def picked(image: NDArray[Any], flat: NDArray[np.intp]) -> NDArray[Any]:
+    """(..., H, W) at flat positions -> (..., N)."""
+    return image.reshape(*image.shape[:-2], -1).take(flat, -1)
 
 
 def stacked(

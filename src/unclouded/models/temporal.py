@@ -36,10 +36,12 @@ class Pixels:
 
     def take(self, at: NDArray[np.integer] | Mask) -> Pixels:
         """Some of the pixels."""
+        index = np.flatnonzero(at) if at.dtype == bool else at
         return replace(
-            self, x=self.x[:, :, at], clear=self.clear[:, at], rows=self.rows[at], cols=self.cols[at], edge=self.edge[at],
-            radar=None if self.radar is None else self.radar[:, :, at],
-            ground=None if self.ground is None else self.ground[:, at],
+            self, x=self.x.take(index, -1), clear=self.clear.take(index, -1),
+            rows=self.rows[index], cols=self.cols[index], edge=self.edge[index],
+            radar=None if self.radar is None else self.radar.take(index, -1),
+            ground=None if self.ground is None else self.ground.take(index, -1),
         )  # fmt: skip
 
 
