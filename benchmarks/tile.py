@@ -1,0 +1,263 @@
+"""Whole tiles: seconds per stage, Mpx/s, memory of all processes, and the ratios that say whether the cost is right.
+
+python benchmarks/tile.py --size 2048 [--dates 5] [--workers 2] [--memory 4GiB] [--model scene] [--work DIR] [--ratios]
+
+The input is a simulated place, written block by block as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
+--ratios also: copy-through of a cloud-free date against a plain rasterio copy with COG creation; 10 % against 100 % hidden.
+Each run is a process of its own; its memory is the sum over the process tree (RSS counts shared pages in every process that
+touches them, PSS counts them once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLOCK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Write the input, run, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--dates", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory", default=None)
+    parser.add_argument("--model", default="scene")
+    parser.add_argument("--hidden", type=float, default=0.5)
+    parser.add_argument("--work", type=Path, default=None)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--ratios", action="store_true")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # inside: series and output of one measured run
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(options, *options.one)))
+        return
+    work = Path(tempfile.mkdtemp(prefix="tile-", dir=options.work))
+    try:
+        table(options, work)
+    finally:
+        if not options.keep:
+            shutil.rmtree(work)
+
+
+def table(options: argparse.Namespace, work: Path) -> None:
+    """All runs asked for, as lines of text."""
+    series = work / "series"
+    seconds = write(series, options.size, options.dates, options.hidden)
+    print(f"input: {options.size} px, {options.dates} dates, {_bytes(series) / 2**20:.0f} MiB, written in {seconds:.0f} s")
+    full = child(options, series, work / "out")
+    tell(f"{options.model}, {options.workers} workers", full, options.size)
+    if not options.ratios:
+        return
+    plain = plain_copy(series, work / "plain.tif")
+    clear = write_clear(work / "clear", options.size, options.dates)
+    through = child(options, clear, work / "clear-out", mask="scl")
+    tell("copy-through of a clear date", through, options.size)
+    print(f"plain rasterio copy + COG: {plain:.1f} cpu s; copy-through, all its rasters: {through['cpu']:.1f} cpu s; "
+          f"speed ratio {plain / through['cpu']:.2f}")  # fmt: skip
+    shares = {}
+    for share in (0.1, 1.0):
+        at = work / f"hidden-{share}"
+        write(at, options.size, options.dates, share)
+        shares[share] = child(options, at, work / f"out-{share}")
+        tell(f"{share:.0%} asked to be hidden", shares[share], options.size)
+    few, all_ = shares[0.1], shares[1.0]
+    print(f"10 % against 100 % hidden: {few['cpu'] / all_['cpu']:.0%} of the cpu time; of the rebuilding alone "
+          f"{few['stages']['rebuild'][1] / all_['stages']['rebuild'][1]:.0%}")  # fmt: skip
+
+
+def tell(what: str, found: dict[str, Any], size: int) -> None:
+    """One run."""
+    mpx = size * size / 1e6
+    print(f"{what}: {found['seconds']:.1f} s, {found['cpu']:.1f} cpu s, {mpx / found['seconds']:.2f} Mpx/s, "
+          f"peak RSS {found['rss'] / 2**20:.0f} MiB (PSS {found['pss'] / 2**20:.0f}), hidden {found['hidden']:.1%}, "
+          f"said before: {found['said']['minutes'] * 60:.0f} s, {found['said']['memory_mib']} MiB")  # fmt: skip
+    for name, (wall, cpu) in found["stages"].items():
+        print(f"    {name:10s} {wall:8.1f} s {cpu:8.1f} cpu s {cpu / mpx:7.2f} cpu s/Mpx")
+    sys.stdout.flush()
+
+
+def child(options: argparse.Namespace, series: Path, out: Path, **changed: str) -> dict[str, Any]:
+    """One run in a process of its own."""
+    command = [sys.executable, __file__, "--one", str(series), str(out), "--workers", str(options.workers)]
+    command += ["--model", options.model, *(["--memory", options.memory] if options.memory else [])]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_quiet(changed)}, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    shutil.rmtree(out)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _quiet(changed: dict[str, str]) -> dict[str, str]:
+    return {"TILE_MASK": changed.get("mask", "auto"), "OMP_NUM_THREADS": "1"}
+
+
+def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, Any]:
+    """Run `remove_clouds` on the middle date and watch its processes."""
+    from unclouded import remove
+    from unclouded.options import size
+    from unclouded.plan import estimate
+    from unclouded.scenes.open import open_scene
+
+    scene = open_scene(series)
+    date = scene.dates[len(scene.dates) // 2]
+    how: dict[str, Any] = {"workers": options.workers, "memory": size(options.memory)}
+    said = estimate(scene, [date], options.model, **how)
+    watch = Watch()
+    stages = {"masks": staged(remove, "hide", watch), "study": staged(remove, "study", watch)}
+    from unclouded.products.product import ProductWriter
+
+    stages["publish"] = staged(ProductWriter, "publish", watch)
+    start, cpu = time.perf_counter(), watch.cpu()
+    product = remove.remove_clouds(series, out, date=date, model=options.model, mask=os.environ["TILE_MASK"], **how)
+    seconds, cpu = time.perf_counter() - start, watch.cpu() - cpu
+    watch.stop()
+    spent = {name: (s[0], s[1]) for name, s in stages.items()}
+    rest = (seconds - sum(s[0] for s in spent.values()), cpu - sum(s[1] for s in spent.values()))
+    pixels = product.manifest["pixels"]
+    return {
+        "seconds": seconds, "cpu": cpu, "rss": watch.rss, "pss": watch.pss, "said": said,
+        "hidden": 1 - (pixels["observed"] + pixels["nodata"]) / sum(pixels.values()),
+        "stages": {"masks": spent["masks"], "study": spent["study"], "rebuild": rest, "publish": spent["publish"]},
+    }  # fmt: skip
+
+
+def staged(owner: Any, name: str, watch: Watch) -> list[float]:
+    """Replace a function by itself with a clock; wall and processor seconds of the whole tree gather in the list."""
+    inner, spent = getattr(owner, name), [0.0, 0.0]
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start, cpu = time.perf_counter(), watch.cpu()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            spent[0] += time.perf_counter() - start
+            spent[1] += watch.cpu() - cpu
+
+    setattr(owner, name, timed)
+    return spent
+
+
+class Watch:
+    """Looks at all processes of this tree four times a second: the most memory, and processor time of those that ended too."""
+
+    def __init__(self) -> None:
+        self.rss = self.pss = 0
+        self._seen: dict[int, float] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._end.set()
+        self._thread.join()
+
+    def cpu(self) -> float:
+        """Processor seconds so far."""
+        self._note()
+        return sum(self._seen.values())
+
+    def _look(self) -> None:
+        while not self._end.wait(0.25):
+            self._note()
+
+    def _note(self) -> None:
+        rss = pss = 0
+        for pid in tree(os.getpid()):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                self._seen[pid] = (int(fields[11]) + int(fields[12])) / CLOCK
+                rss += int(fields[21]) * PAGE
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                pss += next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+            except (OSError, StopIteration, IndexError):
+                continue
+        self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+
+
+def tree(root: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = int(path.parent.name), path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(rest[1]), []).append(pid)
+    found, todo = [], [root]
+    while todo:
+        found.append(todo.pop())
+        todo += parents.get(found[-1], [])
+    return found
+
+
+def write(folder: Path, size: int, dates: int, hidden: float) -> float:
+    """The simulated series, the middle date `hidden`, the others 30 %; two dates at a time."""
+    start = time.perf_counter()
+    covers = [hidden if i == dates // 2 else 0.3 for i in range(dates)]
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_write_date, [(folder, size, dates, covers, i) for i in range(dates)]))
+    return time.perf_counter() - start
+
+
+def _write_date(task: tuple[Path, int, int, list[float], int]) -> None:
+    from dataclasses import replace
+
+    from unclouded.datasets.simulated import SimulatedSource, make_world, write_series
+
+    folder, size, dates, covers, i = task
+    world = make_world(seed=3, size=(size, size), dates=dates, cover=covers)
+    near = np.abs((world.s1_dates - world.dates[i]).astype(int)).argmin()
+    one = replace(
+        world, dates=world.dates[i : i + 1], covers=world.covers[i : i + 1], kinds=world.kinds[i : i + 1],
+        s1_dates=world.s1_dates[near : near + 1], s1_orbits=world.s1_orbits[near : near + 1],
+    )  # fmt: skip
+    write_series(SimulatedSource(one), folder)
+
+
+def write_clear(folder: Path, size: int, dates: int) -> Path:
+    """The same place without any cloud on the middle date."""
+    write(folder, size, dates, 0.0)
+    return folder
+
+
+def plain_copy(series: Path, out: Path) -> float:
+    """Processor seconds of reading the middle date with rasterio and writing it as a COG with the profile of products."""
+    import rasterio
+    from rasterio.shutil import copy
+
+    days = sorted(path for path in series.iterdir() if path.is_dir())
+    start = time.process_time()
+    flat = out.with_suffix(".flat")
+    with rasterio.open(days[len(days) // 2] / "s2.tif") as source:  # noqa: TID251 - the thing to compare with
+        profile = {**source.profile, "compress": None, "predictor": 1}
+        with rasterio.open(flat, "w", **profile) as target:  # noqa: TID251
+            for _, window in source.block_windows(1):
+                target.write(source.read(window=window), window=window)
+    copy(flat, out, driver="COG", compress="DEFLATE", predictor="YES", blocksize=512, bigtiff="IF_SAFER",
+         overview_resampling="average")  # fmt: skip
+    return time.process_time() - start
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
