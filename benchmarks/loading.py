@@ -1,6 +1,8 @@
 """Processor seconds from path to a float32 Sample: a plain rasterio loop, reading in place, reading a pack; one run.
 
-python benchmarks/loading.py ROOT_OF_SEN12MSCR [--repeat 20]
+Then the index: seconds to list so many fake patches (empty files), and to open it again from its cache.
+
+python benchmarks/loading.py [ROOT_OF_SEN12MSCR] [--repeat 20] [--patches 10000]     (without a root: simulated triplets)
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import numpy as np
 import rasterio
 
 from unclouded.bands import L1C
+from unclouded.datasets.index import open_index
+from unclouded.datasets.offline import write_sen12mscr
 from unclouded.datasets.pack import Packed, pack
-from unclouded.datasets.sen12mscr import KINDS, SEN12MSCR
+from unclouded.datasets.sen12mscr import KINDS, SEN12MSCR, Patch, found
+from unclouded.datasets.split import regions
 from unclouded.sample import Place, Sample
 
 
@@ -44,22 +49,50 @@ def seconds(read, count: int, repeat: int) -> float:
     return min(rounds)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--repeat", type=int, default=20)
-    options = parser.parse_args()
-    data = SEN12MSCR(options.root, split=None)
+def loading(root: Path, repeat: int) -> None:
+    """Print the three ways to a sample."""
+    data = SEN12MSCR(root, split=None)
     with tempfile.TemporaryDirectory() as folder:
         packed: Packed = pack(data, Path(folder) / "pack")
         times = {
-            "plain rasterio": seconds(lambda i: plain(data, i), len(data), options.repeat),
-            "in place": seconds(data.__getitem__, len(data), options.repeat),
-            "packed": seconds(packed.__getitem__, len(data), options.repeat),
+            "plain rasterio": seconds(lambda i: plain(data, i), len(data), repeat),
+            "in place": seconds(data.__getitem__, len(data), repeat),
+            "packed": seconds(packed.__getitem__, len(data), repeat),
         }
+    print(f"{len(data)} triplets of {packed[0].shape}, processor time per sample")
     for name, each in times.items():
         print(f"{name:16s} {1e3 * each:8.2f} ms   {1 / each:8.0f} samples/s   {times['plain rasterio'] / each:6.1f} x")
+
+
+def indexing(count: int) -> None:
+    """Print how long it takes to list a root of `count` patches (three files each), and to open it again."""
+    rois = sorted(regions("sen12mscr", "train"))
+    with tempfile.TemporaryDirectory() as folder:
+        root, cache = Path(folder) / "root", Path(folder) / "cache"
+        for n in range(count):
+            patch = Patch(rois[n % len(rois)], n)
+            for kind in KINDS:
+                path = root / patch.path(kind)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        for what in ("built", "loaded"):
+            start = time.perf_counter()
+            patches = len(found(open_index(root, 2, cache=cache)))
+            print(f"index of {patches} patches {what} in {time.perf_counter() - start:.2f} s")
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, nargs="?")
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--patches", type=int, default=10_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.root is None:
+            write_sen12mscr(Path(folder), [sorted(regions("sen12mscr", "test"))[0]], patches=2)
+        loading(options.root or Path(folder), options.repeat)
+    indexing(options.patches)
 
 
 if __name__ == "__main__":

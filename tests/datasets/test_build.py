@@ -12,11 +12,12 @@ from unclouded.bands import L2A
 from unclouded.datasets.build import Recipe, build_series, build_triplets
 from unclouded.datasets.check import check
 from unclouded.datasets.index import Measure
+from unclouded.datasets.patches import described
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS
 from unclouded.datasets.simulated import simulate
 from unclouded.datasets.split import read_table
-from unclouded.errors import InputMissing, UsageError
+from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, OutputFailed, UsageError
 from unclouded.sample import Place, Sample, Window
 
 TEN = tuple(b for b in L2A if b not in ("B01", "B09"))
@@ -138,6 +139,26 @@ def test_clouds_must_be_known_and_patches_must_fit(scene: Held, tmp_path: Path) 
     for wrong in (replace(RECIPE, size=50), replace(RECIPE, size=200, region=400), replace(RECIPE, stride=0)):
         with pytest.raises(UsageError, match="do not fit"):
             build_triplets([scene], tmp_path, wrong)
+
+
+def test_scenes_are_numbered_through_and_must_be_of_one_kind(scene: Held, tmp_path: Path) -> None:
+    far = replace(scene.sample, place=replace(scene.place, grid=scene.place.grid.translate_pix(500, 0)))
+    built = build_triplets([scene, Held(far)], tmp_path / "two", RECIPE)
+    assert {roi.number for roi in built.splits} == set(range(1, 9)) and check([tmp_path / "two"]).faults == []
+    with pytest.raises(OutputFailed, match="already holds patches"):
+        build_series([scene], tmp_path / "two", RECIPE)
+    few = replace(scene.sample, place=replace(scene.place, bands=TEN[:3]), s2=scene.sample.s2[:, :3])
+    with pytest.raises(InputsContradict, match="2 sets of bands"):
+        build_triplets([scene, Held(few)], tmp_path / "mixed", RECIPE)
+
+
+def test_a_set_says_its_bands_and_nonsense_is_refused(scene: Held, tmp_path: Path) -> None:
+    build_series([scene], tmp_path, RECIPE)
+    assert described(tmp_path, None, None) == (TEN, "L2A") and described(tmp_path, ("B02",), "L1C") == (("B02",), "L1C")
+    for text in ("nonsense", '{"bands": ["B99"], "level": "L2A"}', '{"bands": ["B02"], "level": 3}', "[]"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(InputCorrupt, match=r"dataset\.json"):
+            SEN12MSCRTS(tmp_path, split=None)
 
 
 def _corner(scene: Held, sample: Sample) -> tuple[int, int]:

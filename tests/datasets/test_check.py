@@ -138,4 +138,8 @@ def test_the_real_samples_are_reported_truly(data: Path) -> None:
         "sen12mscr, 2 of 122218 patches in 2 regions" in report.lines[0]
         and "  ROIs1970_fall/139: 1 of 784 published patches" in report.lines
     )
-    assert report.leaks == [] and len(report.faults) == 1 and report.faults[0].endswith("1 without 30 of 30 S1 images: ROIs2017/146/patch_0")
+    assert (
+        report.leaks == []
+        and len(report.faults) == 1
+        and report.faults[0].endswith("1 without 30 of 30 S1 images: ROIs2017/146/patch_0")
+    )

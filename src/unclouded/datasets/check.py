@@ -53,7 +53,7 @@ class Report:
         """Raises LeakFound (exit code 4) where splits share ground."""
         if self.leaks:
             raise LeakFound(
-                f"{len(self.leaks)} leaks: splits share ground.", why="; ".join(self.leaks[:MISSES]) + ".",
+                f"Splits share ground: {len(self.leaks)} found.", why="; ".join(self.leaks[:MISSES]) + ".",
                 do="match regions exactly (rule 'exact'), or drop the regions named in the report.",
             )  # fmt: skip
 

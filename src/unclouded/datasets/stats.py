@@ -103,6 +103,7 @@ def draw_picture(stats: Sequence[Stats], path: Path) -> None:
     ):
         axes.set_xlabel(x)
         axes.set_ylabel(y)
+        axes.set_visible(bool(axes.lines or axes.patches))
         if axes.lines or axes.patches:
             axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
