@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from training.tiny import tiny
+from unclouded.datasets.simulated import simulate
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import weights, zoo
+from unclouded.products.fill import Limits
+from unclouded.raster import open_raster, read
+from unclouded.remove import restore
 from unclouded.sample import Batch
+from unclouded.scenes.scene import Scene
 from unclouded.training.begin import build_remover, load_run
 from unclouded.training.data import SIMULATED, Steps, open_data
 from unclouded.training.recipe import read_recipe, recipes
@@ -229,6 +238,57 @@ def test_a_model_that_cannot_play_is_named(tmp_path):
         train(tiny("dsen2cr-l1", "train.task=paired"), SIMULATED, tmp_path / "a")
     with pytest.raises(UsageError, match="Only cyclegan-cloudmap"):
         train(tiny("dsen2cr-l1", "train.task=cycle"), SIMULATED, tmp_path / "b")
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from training.tiny import tiny
+from unclouded.training.run import train
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    recipe = tiny("dsen2cr-carl", "train.optimizer=sgd", "train.rate=1e-2", steps=4)
+    train(recipe, "simulated", sys.argv[1], device="cpu", devices=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.long
+def test_two_processes_share_a_batch_and_agree_with_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    for n in (1, 2):
+        subprocess.run([sys.executable, script, tmp_path / str(n), str(n)], check=True, env=environment, timeout=300)
+    one, two = (load_run(tmp_path / str(n)).network.state_dict() for n in (1, 2))
+    start = build_remover(tiny("dsen2cr-carl")).network.state_dict()
+    assert max(float((one[k] - start[k]).abs().max()) for k in one) > 1e-2
+    assert max(float((one[k] - two[k]).abs().max()) for k in one) < 1e-5
+
+
+def test_a_batch_must_be_as_large_as_the_number_of_devices(tmp_path):
+    with pytest.raises(UsageError, match="batch of 2 cannot be shared by 3"):
+        train(tiny("dsen2cr-l1"), SIMULATED, tmp_path / "run", devices=3)
+
+
+def test_remove_takes_a_trained_run(tmp_path):
+    """The whole flow with a network trained on the simulated place: hidden pixels come from it, seen ones are kept."""
+    bands = ("B02", "B03", "B04", "B08")
+    recipe = tiny("dsen2cr-carl", f"model.set.bands={list(bands)}", "model.set.level=L2A", steps=3)
+    run = train(recipe, SIMULATED, tmp_path / "run")
+    place = simulate(seed=9, size=(64, 64), dates=1, bands=bands, cover=0.4)
+    scene, day = Scene.of(place.sample), place.sample.s2_dates[0]
+    product = restore(
+        scene, day, load_run(run.folder), tmp_path / "out", limits=Limits(), resolution=10, options={"model": str(run.folder)}
+    )
+    (image,) = product.folder.glob("*_clear*.tif")
+    with open_raster(image) as file:
+        counts = read(file, range(1, 5)).astype(np.float32) / 1e4
+    hidden = scene.read(target=day).hidden()
+    made = load_run(run.folder)(Batch.stack([scene.read(target=day)])).s2[0].numpy()
+    assert 0.2 < hidden.mean() < 0.6
+    np.testing.assert_allclose(counts[:, ~hidden], np.rint(place.sample.s2[0][:, ~hidden] * 1e4) / 1e4, atol=1.1e-4)
+    np.testing.assert_allclose(counts[:, hidden], np.clip(made[:, hidden], 1e-4, None), atol=1e-3)
 
 
 def test_progress_is_told(tmp_path):

@@ -61,12 +61,18 @@ class SimulatedLand:
 
     def __init__(self, data: Data, seed: int) -> None:
         self.data, self.seed = data, seed
+        self.made: dict[int, Labelled] = {}
 
     def __len__(self) -> int:
         return self.data.count
 
     def __getitem__(self, i: int) -> Labelled:
         """Image i."""
+        if i not in self.made:
+            self.made[i] = self._make(i)
+        return self.made[i]
+
+    def _make(self, i: int) -> Labelled:
         draw = np.random.default_rng(key(self.seed, "land", i))
         size, season = self.data.size, str(draw.choice(list(SEASONS.values())))
         place = simulate(

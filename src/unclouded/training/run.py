@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unclouded.errors import InputMissing, UsageError
+from unclouded.training.begin import WEIGHTS
 from unclouded.training.log import Progress, silent
 from unclouded.training.recipe import Recipe, differences, read_recipe
 
@@ -58,6 +60,8 @@ def train(
     """
     _require_lightning()
     settings = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    if devices > settings.train.batch:
+        raise UsageError(f"A batch of {settings.train.batch} cannot be shared by {devices} devices.", do="raise train.batch.")
     with _own_chance(settings.train.seed), _quiet():
         return _run(settings, str(data), Path(out), resume=resume, device=device, devices=devices, progress=progress)
 
@@ -69,7 +73,9 @@ def _run(recipe: Recipe, data: str, out: Path, *, resume: bool, device: str, dev
 
     task, opened, judge, steps = _prepared(recipe, data, out)
     record = {"recipe": recipe.model_dump(mode="json"), "data": {"name": opened.name, "digest": opened.digest}}
-    _claim(out, record, resume=resume)
+    first_process = _rank() == 0
+    if first_process:
+        _claim(out, record, resume=resume)
     total = recipe.train.steps or recipe.train.epochs * task.per_epoch
     tensors, notes = checkpoint.load(out / LAST) if (out / LAST).is_file() else ({}, {"step": 0})
     first = int(notes["step"])
@@ -79,8 +85,15 @@ def _run(recipe: Recipe, data: str, out: Path, *, resume: bool, device: str, dev
         _fit(task, keeper, device, devices)
     else:
         task.restore_weights(tensors)
+    if not first_process:
+        return Run(out, out / WEIGHTS, total, {})
     facts = write_card(out, recipe, opened, keeper.scores, steps=total)
     return Run(out, task.export(out, facts), total, keeper.scores)
+
+
+def _rank() -> int:
+    """Which of several processes this is: Lightning starts the others with the same command."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
 def _prepared(recipe: Recipe, data: str, out: Path) -> tuple[Task, Opened, Any, Any]:
