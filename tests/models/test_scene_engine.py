@@ -392,3 +392,33 @@ def test_classes_that_hide_count_as_hidden_and_nodata_too(place):
     scene = Scene.of(sample, classes=classes)
     found = SceneEngine().adapt(scene, sample.target_date)(Batch.stack([scene.read(target=sample.target_date)]))
     assert (found.source[0, :4, :4] != Source.OBSERVED).all()
+
+
+# ------------------------------------------------------------------------------------------------------- simulated places
+
+
+@pytest.mark.parametrize("seeds", [(5,), pytest.param((1, 2, 3, 4, 5), marks=pytest.mark.long)])
+def test_on_simulated_places_it_beats_the_simple_ones_and_its_interval_holds(seeds):
+    from unclouded.datasets.simulated import simulate
+    from unclouded.models import load
+    from unclouded.sample import HIDING
+
+    inside, wrong, width = [], [], []
+    for seed in seeds:
+        place = simulate(seed=seed, size=(128, 128), dates=12)
+        hidden = HIDING[place.cover]
+        t = int(np.abs(hidden[1:-1].mean((1, 2)) - 0.5).argmin()) + 1
+        scene = Scene.of(place.target(t)).with_masks(place.cover)
+        batch = Batch.stack([scene.read(target=scene.dates[t])])
+        at = hidden[t]
+        found = SceneEngine().adapt(scene, scene.dates[t])(batch)
+        for other in ("least-cloudy", "mosaic", "linear"):
+            guess = load(other).adapt(scene, scene.dates[t])(batch)
+            at_both = at & guess.s2[0, 0].isfinite().numpy()
+            assert error(found, place.truth[t], at_both) < error(guess, place.truth[t], at_both), (seed, other)
+        wrong.append(np.abs(found.s2[0].numpy() - place.truth[t])[:, at].ravel())
+        sigma = found.sigma[0].numpy()[:, at].ravel()
+        inside.append(wrong[-1] <= 1.645 * sigma)
+        width.append(3.29 * sigma)
+    assert 0.80 <= np.concatenate(inside).mean() <= 0.99
+    assert np.concatenate(width).mean() <= 8 * np.concatenate(wrong).mean()

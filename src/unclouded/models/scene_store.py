@@ -25,7 +25,7 @@ def save(model: SceneModel, path: Path) -> None:
 
     arrays: dict[str, Any] = {}
     plan = _plan(model, "model", arrays)
-    path.write_bytes(to_bytes(arrays, {"format": FORMAT, "plan": json.dumps(plan, sort_keys=True)}))
+    path.write_bytes(to_bytes(arrays, {FORMAT: json.dumps(plan, sort_keys=True)}))  # one key: several would come in any order
 
 
 def load(path: Path) -> SceneModel:
@@ -35,10 +35,10 @@ def load(path: Path) -> SceneModel:
     try:
         with safe_open(path, "numpy") as file:
             meta = file.metadata() or {}
-            if meta.get("format") != FORMAT:
+            if FORMAT not in meta:
                 raise InputCorrupt("This is not a scene model.", where=path, why=f"expected a safetensors file '{FORMAT}'.")
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
-        model = _built(json.loads(meta["plan"]), arrays)
+        model = _built(json.loads(meta[FORMAT]), arrays)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputCorrupt("This scene model cannot be read.", where=path, why=str(error)) from error
     if not isinstance(model, SceneModel):
