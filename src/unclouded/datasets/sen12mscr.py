@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.datasets.index import Index, Measure, Progress, open_index
-from unclouded.datasets.patches import Pixels, check_same_ground, described, read_s1, read_s2
+from unclouded.datasets.patches import Pixels, check_same_ground, described, read_images, read_s1
 from unclouded.datasets.split import Roi, Rule, Split, selected, table_of
 from unclouded.errors import InputMissing, UsageError
 from unclouded.sample import Level, Place, Sample
@@ -128,17 +128,16 @@ class SEN12MSCR:
         return self.index.cover(str(patch), self.measure, lambda: self._read(patch))[0]
 
     def _read(self, patch: Patch) -> Sample:
-        cloudy, grid = read_s2(self.root / patch.path("s2_cloudy"), self.stored, self.bands)
-        clear, clear_grid = read_s2(self.root / patch.path("s2"), self.stored, self.bands)
-        check_same_ground(str(patch), (grid, clear_grid))
+        pair = [self.root / patch.path("s2_cloudy"), self.root / patch.path("s2")]
+        images, grid = read_images(str(patch), pair, self.stored, self.bands)
         radar = self._radar(patch, grid) if self.with_s1 else None
         day = np.array([SEASONS.get(patch.roi.group, "2018-07-01")], "datetime64[D]")
         return Sample(
             place=Place(id=str(patch), bands=self.bands, level=self.level, grid=grid),
-            s2=cloudy.values[None], s2_valid=cloudy.valid[None], s2_dates=day,
+            s2=images.values[:1], s2_valid=images.valid[:1], s2_dates=day,
             s1=None if radar is None else radar.values[None], s1_valid=None if radar is None else radar.valid[None],
             s1_dates=None if radar is None else day,
-            target=clear.values, target_valid=clear.valid, target_date=day[0], target_index=0,
+            target=images.values[1], target_valid=images.valid[1], target_date=day[0], target_index=0,
         )  # fmt: skip
 
     def _radar(self, patch: Patch, grid: GeoBox | None) -> Pixels:

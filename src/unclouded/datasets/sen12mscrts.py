@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unclouded.datasets.index import Index, Measure, Progress, open_index
 from unclouded.datasets.lattice import key
-from unclouded.datasets.patches import Pixels, check_same_ground, described, read_s1, read_s2
+from unclouded.datasets.patches import Pixels, check_same_ground, described, read_images, read_s1, read_s2
 from unclouded.datasets.split import Roi, Rule, Split, selected, table_of
 from unclouded.errors import InputMissing, UsageError
 from unclouded.sample import Level, Place, Sample, as_day
@@ -149,8 +149,8 @@ class SEN12MSCRTS:
         return sample if self.measure is None else replace(sample, cloud=self.measure.cloud(sample))
 
     def _read(self, series: Series, chosen: Sequence[int], *, with_s1: bool = True) -> Sample:
-        images = [read_s2(self.root / series.s2[t].path, self.stored, self.bands) for t in chosen]
-        check_same_ground(str(series), [grid for _, grid in images])
+        paths = [self.root / series.s2[t].path for t in chosen]
+        images, grid = read_images(str(series), paths, self.stored, self.bands)
         days = np.array([series.s2[t].day for t in chosen])
         shots = nearest(series.s1, days) if self.with_s1 and with_s1 else []
         if self.with_s1 and with_s1 and not shots:
@@ -159,10 +159,10 @@ class SEN12MSCRTS:
                 f"{series} has no Sentinel-1 images.", where=self.root / partner,
                 do="download the radar data, or read without it (s1=False).",
             )  # fmt: skip
-        radar = [self._radar(series, shot, images[0][1]) for shot in shots]
+        radar = [self._radar(series, shot, grid) for shot in shots]
         return Sample(
-            place=Place(id=str(series), bands=self.bands, level=self.level, grid=images[0][1]),
-            s2=np.stack([p.values for p, _ in images]), s2_valid=np.stack([p.valid for p, _ in images]), s2_dates=days,
+            place=Place(id=str(series), bands=self.bands, level=self.level, grid=grid),
+            s2=images.values, s2_valid=images.valid, s2_dates=days,
             s1=np.stack([p.values for p in radar]) if radar else None,
             s1_valid=np.stack([p.valid for p in radar]) if radar else None,
             s1_dates=np.array([s.day for s in shots]) if radar else None,
