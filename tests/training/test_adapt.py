@@ -22,20 +22,20 @@ SMALL = {"features": 16, "blocks": 2}
 
 @pytest.fixture(scope="module")
 def scene():
-    return Scene.of(simulate(seed=4, size=(128, 128), dates=6, cover=[0.2, 0.5, 0.1, 0.4, 0.3, 0.2]).sample)
+    return Scene.of(simulate(seed=4, size=(96, 96), dates=6, cover=[0.2, 0.5, 0.1, 0.4, 0.3, 0.2]).sample)
 
 
 @pytest.fixture(scope="module")
 def adapted(scene, tmp_path_factory):
     return adapt(
-        "dsen2cr", scene, tmp_path_factory.mktemp("adapted"), settings=SMALL, steps=150, side=32, rate=2e-3, validate_every=15
+        "dsen2cr", scene, tmp_path_factory.mktemp("adapted"), settings=SMALL, steps=90, side=32, rate=2e-3, validate_every=15
     )
 
 
 def test_held_out_pixels_are_rebuilt_far_better_than_before(adapted):
     assert adapted.after < 0.5 * adapted.before
     told = json.loads((adapted.folder / "adapted.json").read_text())
-    assert told["held_out_mae_after"] == adapted.after and told["steps"] == adapted.steps <= 150
+    assert told["held_out_mae_after"] == adapted.after and told["steps"] == adapted.steps <= 90
 
 
 def test_a_second_round_starts_where_the_first_ended(adapted, scene, tmp_path):
@@ -74,7 +74,7 @@ def test_truth_is_what_was_seen_there(scene):
         assert sample.s2.shape[0] == 1 and sample.target_index == 0
         hidden += int(((sample.cloud[0] >= 0.5) & clear).sum())
         assert np.array_equal(source[i].s2, sample.s2)
-    assert hidden > 500
+    assert hidden > 300
 
 
 def test_a_network_for_series_is_adapted_too(scene, tmp_path):

@@ -67,6 +67,12 @@ def test_every_sample_is_seen_once_per_epoch_and_processes_share_a_batch():
     assert sorted(shares[0] + shares[1]) == sorted(whole[0].names)
 
 
+def test_a_limit_spreads_evenly():
+    limited = steps(count=8, batch=4, limit=4)
+    assert limited.per_epoch == 1
+    assert sorted(limited[0].names) == sorted(limited.source[i].place.id for i in (0, 2, 4, 6))
+
+
 def test_unpaired_samples_see_the_truth_of_another_place_always_the_same():
     plan = steps(count=8, batch=8, paired=0.25)
     shown = plan[0]

@@ -272,7 +272,7 @@ class Steps:
 
     def sample(self, i: int, seed: int) -> Sample:
         """Sample i, ready for the network: masked, clouded, cut to bands, augmented."""
-        sample = with_cloud(self.source[i], self.data.mask)
+        sample = with_cloud(self.source[i * len(self.source) // self.count], self.data.mask)
         sample = with_bands(self._clouded(sample, i, seed), self.bands)
         return self.augment(sample, seed)
 
