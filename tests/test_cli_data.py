@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from unclouded import cli
-from unclouded.cli_data import Subset, app, measure_of
+from unclouded.cli_data import app
 from unclouded.datasets.offline import write_sen12mscr, write_sen12mscrts
 from unclouded.datasets.pack import Packed
 from unclouded.datasets.sen12mscr import SEN12MSCR
@@ -24,6 +24,7 @@ from unclouded.datasets.sen12mscrts import SEN12MSCRTS
 from unclouded.datasets.simulated import simulate, write_series
 from unclouded.datasets.split import SPLITS, Roi, regions
 from unclouded.errors import InputUnsupported, UsageError
+from unclouded.roots import Subset, measure_of
 from unclouded.sample import HIDING
 
 ROIS = [Roi("ROIs1158_spring", 1), Roi("ROIs1158_spring", 106), Roi("ROIs1868_summer", 100), Roi("ROIs1868_summer", 17)]
