@@ -54,7 +54,8 @@ class Table:
         self.rows: list[dict[str, str]] = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+                whole = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut the last one
+            self.rows = [row for row in whole if int(row["step"]) <= step]
         self.columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["step"]
         if path.is_file():
             self._rewrite()

@@ -51,7 +51,8 @@ class Data(_Part):
     image. `mask`: the detector that says what is hidden (a sample that brings its own cloud map keeps it); `ones`: everything.
     `clouds`: real, or synthetic ones over the clear ground. `paired`: share of samples whose truth is of the same place;
     the others see the truth of another. `crop`: side in pixels, 0 whole. `count`, `size`: of the simulated place.
-    `cover`: the hidden share that inputs may have. `donors`: a data set whose clouds are cut out. `limit`: so many, evenly spread; 0 all.
+    `cover`: the hidden share that inputs may have. `donors`: a data set whose clouds are cut out. `limit`: so many samples,
+    evenly spread; 0 all. `validation`: how many samples of the validation split are looked at.
     """
 
     kind: Literal["triplets", "series", "clear"]
