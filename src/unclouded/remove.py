@@ -99,6 +99,7 @@ def remove_clouds(
     """
     from unclouded.products.fill import Limits
     from unclouded.scenes.open import open_scene
+    from unclouded.scenes.scratch import unpacked
 
     remover = load(model, settings, weights)
     file = None if _names_detector(mask) else Path(mask)
@@ -111,6 +112,7 @@ def remove_clouds(
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
         asked = "auto" if file else str(mask)
+        scene = unpacked(scene, Path(scratch), workers=budget.workers)
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
         options = {
             "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
@@ -145,6 +147,7 @@ def restore(
     """One date of a scene whose masks are known -> its product under `out`; the blocks are shared among `workers` processes."""
     from threadpoolctl import threadpool_limits
 
+    from unclouded.models.probe import NO_PROBE
     from unclouded.products.product import ProductWriter
 
     model.needs.check(scene)
@@ -153,12 +156,23 @@ def restore(
     with writer, threadpool_limits(1):  #                     one thread each: the same bits anywhere
         if writer.finished:
             return writer.publish()
-        remover, probe = study(model, scene, date, seed, workers)
+        remover, probe = study(model, scene, date, seed, workers) if hides(scene, date, limits) else (model, NO_PROBE)
         todo = writer.todo()
         work = partial(finish, scene, date, remover, probe, limits, writer.packing)
         for done in progress(in_processes(work, todo, workers), len(todo), str(date)):
             writer.keep(done)
         return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source, workers=workers)
+
+
+def hides(scene: Scene, date: np.datetime64, limits: Limits) -> bool:
+    """Whether there is anything to rebuild."""
+    assert scene.masks is not None
+    maps = scene.masks[scene.index(date)]
+    return any(_wanted(np.asarray(maps[block.slices]), limits).any() for block in scene.blocks(BLOCK))
+
+
+def _wanted(classes: NDArray[np.uint8], limits: Limits) -> NDArray[np.bool_]:
+    return HIDING[classes] | ((classes == Cover.NODATA) if limits.nodata else False)
 
 
 def study(model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, workers: int) -> tuple[CloudRemover, Probe]:
@@ -197,7 +211,7 @@ def rebuild(
 
     assert scene.masks is not None
     classes = np.asarray(scene.masks[scene.index(date)][block.slices])
-    wanted = HIDING[classes] | ((classes == Cover.NODATA) if limits.nodata else False)
+    wanted = _wanted(classes, limits)
     guess = guess_block(scene, date, block, wanted, remover) if wanted.any() else None
     if guess is not None and guess.sigma is None and probe.constant is not None:
         guess = guess.with_sigma(np.asarray(probe.constant))

@@ -64,6 +64,9 @@ class Probe:
         }  # fmt: skip
 
 
+NO_PROBE = Probe(kind="none", date=None)  # nothing could be measured, or nothing was rebuilt
+
+
 def measure(model: CloudRemover, scene: Scene, date: np.datetime64, *, seed: int = 0) -> Probe:
     """Rebuild hidden clear patches of `date` (or of a stand-in date) with `model`, adapted to the scene without them."""
     i = scene.index(date)
@@ -72,7 +75,7 @@ def measure(model: CloudRemover, scene: Scene, date: np.datetime64, *, seed: int
         return _score(model, scene, i, patches, scene.veiled(i, patches), "target")
     stand_in = _stand_in(scene, i)
     if stand_in is None:
-        return Probe(kind="none", date=None)
+        return NO_PROBE
     patches = _patches(scene, stand_in, seed)
     return _score(model, scene, stand_in, patches, scene.veiled(stand_in, [scene.window]), "other date")
 
@@ -125,7 +128,7 @@ def _score(
             sigmas.append(sigma[:, seen])
     error = np.concatenate(errors, axis=1)
     if not error.shape[1]:
-        return Probe(kind="none", date=None)
+        return NO_PROBE
     size = np.abs(error)
     half = Z90 * np.concatenate(sigmas, axis=1) if sigmas else None
     return Probe(
