@@ -105,6 +105,7 @@ def remove(
     seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
     memory: Annotated[str | None, typer.Option(help="What all processes together may take, e.g. 4GiB.")] = None,
+    zarr: Annotated[Path | None, typer.Option(help="Also write all products as one Zarr v3 group.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing product.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: blocks, bytes, time, memory.")] = False,
@@ -139,7 +140,12 @@ def remove(
         verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, workers=workers, memory=limit,
         progress=_bar(quiet),
     )  # fmt: skip
-    _report(products if isinstance(products, list) else [products], as_json=as_json, verbose=verbose)
+    made = products if isinstance(products, list) else [products]
+    if zarr is not None:
+        from unclouded.products.series import write_zarr
+
+        write_zarr(made, zarr, overwrite=overwrite)
+    _report(made, as_json=as_json, verbose=verbose)
 
 
 @app.command()
