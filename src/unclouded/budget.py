@@ -70,8 +70,9 @@ def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:
     """Bytes that all processes of a run hold at most: while masking, or while rebuilding."""
     maps = len(scene.dates) * prod(scene.shape)
     block = int(COPIES * series_bytes(scene, needs, side))
-    rebuilding = BASE + block + maps if workers == 1 else BASE * (1 + workers) + block * workers + maps // len(scene.dates)
-    return max(BASE + MASKING + maps, rebuilding)
+    if workers == 1:
+        return BASE + maps + max(MASKING, block)
+    return BASE * (1 + workers) + max(MASKING * workers + maps, block * workers + maps // len(scene.dates))
 
 
 def series_bytes(scene: Scene, needs: Needs, side: int) -> int:

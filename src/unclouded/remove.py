@@ -264,7 +264,8 @@ def hide(
 
     if budget.maps <= MASKS_IN_MEMORY and budget.workers == 1:
         return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow)
-    return copy(detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=Path(scratch) / "masks.u8"))
+    out = Path(scratch) / "masks.u8"
+    return copy(detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out, workers=budget.workers))
 
 
 def fingerprints(files: Sequence[str]) -> list[list[Any]]:

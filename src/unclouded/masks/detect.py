@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, isfinite, nan
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,14 @@ from unclouded.masks.detection import Detector, Look
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
+from unclouded.workers import in_processes
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
 # Where neither a mask file nor SCL is delivered: the first that fits. Of the threshold rules the six-band one, which measured
 # better than the papers' detector in cloud and shadow alike (docs/masks.md).
+Maps = NDArray[np.uint8] | tuple[str, tuple[int, ...]]  # class maps (T, H, W), or the file and shape of them
 AUTO = ("s2cloudless", "sixband", "meraner2020")
 GROW_METRES = 20.0
 BLOCK = 512
@@ -53,6 +56,7 @@ def detect(
     grow: float = GROW_METRES,
     out: str | PathLike[str] | None = None,
     block: int = BLOCK,
+    workers: int = 1,
 ) -> Scene:
     """The scene with class maps for all dates, and with `decisions["masks"]`: per date the detector, why, and the shares.
 
@@ -60,6 +64,7 @@ def detect(
     screening gives the observation the benefit of the doubt.
     `screen`: look for missed cloud and shadow over time. `grow`: metres added around what a detector finds. `out`: a file
     for a memory map of the class maps; None keeps them in memory. `block`: pixels at a time; no influence on the result.
+    `workers`: processes, which share the map in `out`; without `out` it is done in this one.
 
     Raises UsageError for an unknown detector or a negative margin, InputUnsupported where no detector fits.
     """
@@ -70,8 +75,13 @@ def detect(
     chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
     shape = (len(scene.dates), *scene.shape)
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
-    shades = [_detect_date(bare, i, MASKS[choice.name], block, maps[i]) for i, choice in enumerate(chosen)]
-    counts = _decide(bare, chosen, maps, screen and len(chosen) >= screening.FEWEST, grow, block, _targeted(scene, wanted))
+    shared: Maps = maps if out is None or workers == 1 else (str(out), shape)
+    workers = workers if isinstance(shared, tuple) else 1
+    work = partial(_detect_one, bare, [c.name for c in chosen], block, shared)
+    found = dict(in_processes(work, range(len(chosen)), workers))
+    shades = [found[i] for i in range(len(chosen))]
+    screened = screen and len(chosen) >= screening.FEWEST
+    counts = _decide(bare, chosen, shared, screened, grow, block, _targeted(scene, wanted), workers)
     for i in range(len(maps)):
         maps[i] >>= np.uint8(4)
     record = {
@@ -121,6 +131,15 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
     )
 
 
+def _mapped(maps: Maps) -> NDArray[np.uint8]:
+    """The class maps, in this process or in one that shares them."""
+    return np.memmap(maps[0], np.uint8, "r+", shape=maps[1]) if isinstance(maps, tuple) else maps
+
+
+def _detect_one(scene: Scene, names: Sequence[str], block: int, maps: Maps, i: int) -> tuple[int, dict[str, Any] | None]:
+    return i, _detect_date(scene, i, MASKS[names[i]], block, _mapped(maps)[i])
+
+
 def _detect_date(scene: Scene, i: int, detector: Detector, block: int, classes: NDArray[np.uint8]) -> dict[str, Any] | None:
     """Write the classes (H, W) of one date as detected, with shadows from geometry where the detector finds none itself."""
     look = detector.looking(scene, i)
@@ -155,33 +174,51 @@ def sun_of(scene: Scene, i: int) -> Sun | None:
 def _decide(
     scene: Scene,
     chosen: Sequence[Choice],
-    maps: NDArray[np.uint8],
+    maps: Maps,
     screen: bool,
     metres: float,
     block: int,
     trusted: NDArray[np.bool_],
+    workers: int,
 ) -> NDArray[np.int64]:
     """Write the classes as decided into the high bits; counts (T, 4): valid, clear as detected, cloud and shadow screened."""
     pixel = pixel_metres(scene.place)
     halo = reach(metres, pixel) + (screening.halo(pixel) if screen else 0)
     final = np.array([c.final for c in chosen])
+    windows = list(scene.blocks(_side(block, halo, len(chosen)) if screen else block))
+    work = partial(_decide_window, scene, final, maps, screen, metres, halo, trusted)
     counts = np.zeros((len(chosen), 4), np.int64)
-    for window in scene.blocks(_side(block, halo, len(chosen)) if screen else block):
-        around = window.grow(halo, scene.shape)
-        inside = (slice(None), *window.inside(around).slices)
-        found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
-        decided = np.where(final[:, None, None], found, widen(found, metres, pixel))
-        missed = np.zeros_like(found)
-        if screen:
-            missed = screening.screen(_read_lean(scene, around), decided, pixel, trusted)
-            missed[final] = 0
-            decided = np.where(missed > 0, missed, decided)
-        maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
-        counts += np.stack([
-            (found[inside] != Cover.NODATA).sum((1, 2)), (~HIDING[found[inside]] & (found[inside] > 0)).sum((1, 2)),
-            (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
-        ], axis=1)  # fmt: skip
+    for some in in_processes(work, windows, workers):
+        counts += some
     return counts
+
+
+def _decide_window(
+    scene: Scene,
+    final: NDArray[np.bool_],
+    shared: Maps,
+    screen: bool,
+    metres: float,
+    halo: int,
+    trusted: NDArray[np.bool_],
+    window: Window,
+) -> NDArray[np.int64]:
+    """One window of `_decide`. It changes only its own bytes, and of those only bits that no other window looks at."""
+    pixel, maps = pixel_metres(scene.place), _mapped(shared)
+    around = window.grow(halo, scene.shape)
+    inside = (slice(None), *window.inside(around).slices)
+    found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
+    decided = np.where(final[:, None, None], found, widen(found, metres, pixel))
+    missed = np.zeros_like(found)
+    if screen:
+        missed = screening.screen(_read_lean(scene, around), decided, pixel, trusted)
+        missed[final] = 0
+        decided = np.where(missed > 0, missed, decided)
+    maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
+    return np.stack([
+        (found[inside] != Cover.NODATA).sum((1, 2)), (~HIDING[found[inside]] & (found[inside] > 0)).sum((1, 2)),
+        (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
+    ], axis=1)  # fmt: skip
 
 
 def _targeted(scene: Scene, wanted: set[np.datetime64] | None) -> NDArray[np.bool_]:
