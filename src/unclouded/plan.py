@@ -24,9 +24,13 @@ from unclouded.scenes.scene import Scene
 
 GLIMPSE = 256  # pixels
 GLIMPSES = 9
-PASSES = 1.6  # how often the pixels of a date are decoded for masks, and again per restored date: halos and screening
-FILLING = 0.5  # seconds per Mpx and ten bands, one core: counts to the product, packed
-PUBLISHING = 1.9  # seconds per Mpx and ten bands, one core: rasters written, read back, digested
+# Seconds on one core, measured with benchmarks/tile.py. Per Mpx of the scene, unless said otherwise; bands in tens.
+PASSES = 1.6  # how often a pixel is decoded for the masks, and again for each restored date: halos overlap
+SCREENING = 0.35  # per date of the series, beside reading
+STUDIED = 0.95  # Mpx of hidden pixels that cost as much as learning the place and measuring the error: a bounded sample
+FILLING = 1.0  # counts to the product, packed for the journal
+PUBLISHING = 1.9  # rasters written, read back, digested
+STARTING = 6.0  # seconds, for processes that begin
 GROWTH = 1.25  # of the hidden share, by margins and screening
 
 
@@ -63,11 +67,12 @@ def estimate(
 
 
 def _seconds(scene: Scene, hidden: Sequence[float], read: float, speed: float, budget: Budget) -> float:
-    """Masks in one process; then what the processes share: reading, the model, packing, publishing."""
+    """Masks once, then per date: study (two tasks), read, rebuild, publish; all of it shared by the processes."""
     mpx, tens = prod(scene.shape) / 1e6, len(scene.place.bands) / 10
-    masks = read * PASSES * mpx
-    shared = [read * PASSES * share**0.5 + speed * share + (FILLING + PUBLISHING) * tens for share in hidden]
-    return masks + sum(shared) * mpx / budget.workers
+    masks = (read * PASSES + SCREENING * len(scene.dates)) * mpx
+    study = sum(speed * STUDIED for share in hidden if share) / min(2, budget.workers)
+    dates = sum(read * PASSES * share**0.5 + speed * share + (FILLING + PUBLISHING) * tens for share in hidden) * mpx
+    return (masks + dates) / budget.workers + study + (STARTING if budget.workers > 1 else 0)
 
 
 def _glimpsed(scene: Scene, dates: Sequence[np.datetime64]) -> tuple[float, list[float]]:

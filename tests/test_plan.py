@@ -1,0 +1,56 @@
+"""What --dry-run says: units as they will be, memory as it is, more work takes longer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batch.fields import write_field
+from unclouded.errors import BudgetTooSmall
+from unclouded.plan import _spread, estimate
+from unclouded.products import product as product_module
+from unclouded.remove import remove_clouds
+from unclouded.scenes.open import open_scene
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory):
+    return write_field(tmp_path_factory.mktemp("plan") / "field", dates=3, size=(210, 150))
+
+
+def test_units_and_bytes_are_those_of_the_run(tmp_path, field, monkeypatch):
+    scene = open_scene(field)
+    said = estimate(scene, list(scene.dates), "linear", memory=2 << 30)
+    seen = []
+    true = product_module.ProductWriter.keep
+    monkeypatch.setattr(
+        product_module.ProductWriter, "keep", lambda self, block: (seen.append(block.window), true(self, block))
+    )
+    made = remove_clouds(field, tmp_path / "out", all_dates=True, model="linear", memory=2 << 30)
+    assert len(seen) == said["blocks"] == 3 and len(made) == said["dates"]
+    shares = [1 - (m.manifest["pixels"]["observed"] / (210 * 150)) for m in made]
+    assert abs(said["hidden"] - np.mean(shares)) < 0.25 * np.mean(shares)
+
+
+def test_more_work_takes_longer_and_more_processes_less(field):
+    scene = open_scene(field)
+    one, all_ = (estimate(scene, days, "scene")["minutes"] for days in (scene.dates[:1], list(scene.dates)))
+    assert 0 < one < all_ < 4 * one
+
+
+def test_a_budget_is_checked_before_anything_is_done(field):
+    scene = open_scene(field)
+    with pytest.raises(BudgetTooSmall):
+        estimate(scene, scene.dates[:1], "linear", memory=100 << 20)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (300, 1000), (10980, 10980)])
+def test_windows_to_look_at_lie_inside_and_reach_the_corners(size):
+    class Empty:
+        shape = size
+
+    windows = _spread(Empty())
+    assert all(w.row >= 0 and w.row + w.height <= size[0] and w.col + w.width <= size[1] for w in windows)
+    assert (windows[0].row, windows[0].col) == (0, 0)
+    assert (windows[-1].row + windows[-1].height, windows[-1].col + windows[-1].width) == size
+    assert len(windows) == len(set(windows)) <= 9
