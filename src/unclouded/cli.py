@@ -224,6 +224,7 @@ def doctor(as_json: Json = False) -> None:
 
 app.command()(cli_research.evaluate)
 app.command()(cli_research.train)
+app.command()(cli_research.adapt)
 app.command()(cli_batch.plan)
 app.command()(cli_batch.run)
 

@@ -1,4 +1,4 @@
-"""`unclouded evaluate` and `unclouded train`: for those who compare and teach models."""
+"""`unclouded evaluate`, `train` and `adapt`: for those who compare and teach models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unclouded.errors import UsageError
+from unclouded.options import settings
 from unclouded.text import lines
 
 if TYPE_CHECKING:
@@ -116,3 +117,24 @@ def _stepped(state: State) -> None:
         values = ", ".join(f"{name} {value:.4g}" for name, value in state.values.items())
         ending = "\n" if state.step == state.steps else ""
         print(f"\rstep {state.step} of {state.steps}, {state.left / 60:.1f} min left: {values}   ", end=ending, file=sys.stderr)
+
+
+def adapt(
+    model: Annotated[str, typer.Argument(help="A run's folder, weights, or a network's name (then it starts untrained).")],
+    scene: Annotated[list[Path], typer.Option("--scene", help="The series to learn from, as for `remove`. Repeatable.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new weights; use it as `remove --model FOLDER`.")],
+    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of an untrained network, name=value.")] = None,
+    steps: Annotated[int, typer.Option(help="At most so many steps.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a network on your own place, without cloud-free truth: hidden clear pixels teach it; held-out ones judge."""
+    from unclouded.masks.detect import detect
+    from unclouded.scenes.open import open_scene
+    from unclouded.training.adapt import adapt as run
+
+    place = detect(open_scene(scene, s1 or None))
+    done = run(model, place, out, settings=settings(setting), steps=steps, seed=seed, progress=_stepped)
+    found = {"folder": str(done.folder), "steps": done.steps, "held-out MAE before": done.before, "after": done.after}
+    print(json.dumps(found, indent=2) if as_json else lines(found))
