@@ -24,7 +24,10 @@ R = TypeVar("R")
 
 ATTEMPTS = 3  # per item
 CACHE_MIB = 64
-PRELOAD = ["rasterio", "scipy.ndimage", "torch", "unclouded.remove"]  # imported once for all processes
+PRELOAD = [  # imported once for all processes
+    "threadpoolctl", "rasterio", "odc.geo.geobox", "scipy.ndimage", "torch", "unclouded.remove", "unclouded.masks.detect",
+    "unclouded.products.product", "unclouded.models.probe", "unclouded.tiling.groups",
+]  # fmt: skip
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
