@@ -1,6 +1,7 @@
 """JPEG 2000 decoded once: a run reads every pixel several times, and decoding takes far longer than reading plain tiles.
 
-GeoTIFF, DEFLATE included, is fast enough to be read in place. The copies hold the same counts and the same grid, and go with the run.
+GeoTIFF, DEFLATE included, is fast enough to be read in place. The copies hold the same counts and the same grid,
+and go with the run.
 """
 
 from __future__ import annotations
