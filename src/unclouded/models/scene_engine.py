@@ -208,5 +208,5 @@ def _explained(p: Pixels, guess: Guess, sigma: Floats, use: Mask, model: SceneMo
     source = np.where(known, source, Source.PRIOR).astype(np.uint8)
     age = np.where(known, age, NO_AGE).astype(np.int16)
     value = np.where(known, guess.value, model.typical[:, None])
-    sigma = np.where(known, sigma, model.spread[:, None])
+    sigma = np.where(known, np.minimum(sigma, model.spread[:, None]), model.spread[:, None])  # no worse than knowing nothing
     return Part(value, sigma, source, age, p.clear[use].sum(0).astype(np.int16))
