@@ -40,7 +40,7 @@ def products(jobs: Path) -> dict[str, str]:
 def test_every_unit_is_done_once_whatever_the_shard(tmp_path):
     jobs = planned(tmp_path, ("north", 3), ("south", 2))
     first = run(jobs, shard="1/2", workers=2)
-    assert [u.name for u in first.done] == ["north/2020-01-01", "north/2020-01-11", "south/2020-01-06"]
+    assert sorted(u.name for u in first.done) == ["north/2020-01-01", "north/2020-01-11", "south/2020-01-06"]
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/*/*.tif")}
     rest = run(jobs)
     assert (len(rest.done), len(rest.there), rest.failed) == (2, 3, ())
@@ -121,7 +121,7 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize(("units", "deaths"), [(12, 4), pytest.param(60, 30, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("units", "deaths"), [(12, 3), pytest.param(60, 15, marks=pytest.mark.long)])
 def test_workers_that_die_lose_nothing(tmp_path, units, deaths):
     from distributed import Client, LocalCluster
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from unclouded.batch.run import Outcome
 
 CONNECT = "30s"
+LOOK = 0.1  # seconds between two looks at the outcomes
+ALONE = 60.0  # seconds without any worker after which nobody is waited for
 
 
 def over_dask(work: Callable[[Unit], Outcome], units: Sequence[Unit], scheduler: str | None, workers: int) -> Iterator[Outcome]:
@@ -22,7 +25,7 @@ def over_dask(work: Callable[[Unit], Outcome], units: Sequence[Unit], scheduler:
     Raises UsageError without Dask, InputMissing if the scheduler does not answer, TryAgain if it vanishes.
     """
     try:
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import Client, LocalCluster
     except ImportError as error:
         raise UsageError("Dask is not installed.", do="pip install 'unclouded[dask]', or use --executor local.") from error
     with ExitStack() as stack:
@@ -35,10 +38,28 @@ def over_dask(work: Callable[[Unit], Outcome], units: Sequence[Unit], scheduler:
             cluster = scheduler
         client = stack.enter_context(_client(Client, cluster))
         futures = {client.submit(work, unit, key=f"{unit.key}", pure=False): unit for unit in units}
-        waiting = set(futures)
-        for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
-            waiting.discard(future)
+        for future in _as_they_come(client, set(futures)):
             yield _outcome(future, futures[future])
+
+
+def _as_they_come(client: Any, waiting: set[Any]) -> Iterator[Any]:
+    """Futures once they are no longer pending. Raises TryAgain when no worker is left and none comes back."""
+    seen = time.monotonic()
+    while waiting:
+        ready = {future for future in waiting if future.status != "pending"}
+        waiting -= ready
+        yield from ready
+        if ready:
+            seen = time.monotonic()
+        elif waiting:
+            time.sleep(LOOK)
+            if time.monotonic() - seen > ALONE:
+                if not client.scheduler_info(n_workers=-1)["workers"]:
+                    raise TryAgain(
+                        "All Dask workers are gone.", why=f"{len(waiting)} units wait and no worker came back.",
+                        do="run the same command again: finished products stay.",
+                    )  # fmt: skip
+                seen = time.monotonic()
 
 
 def _client(kind: Any, cluster: Any) -> Any:
