@@ -81,6 +81,9 @@ def remove(
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
     model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights (.safetensors) of a network.")] = None,
+    scene_model: Annotated[
+        Path | None, typer.Option(help="What an earlier run learned: a product's scene-model file, or a folder of products.")
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
     mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
@@ -135,10 +138,10 @@ def remove(
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     products = remove_clouds(
-        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights, mask=mask,
-        screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res, **reading,
-        verify=verify, place=place, seed=seed, overwrite=overwrite, resume=resume, workers=workers, memory=limit,
-        progress=_bar(quiet),
+        series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights,
+        scene_model=scene_model, mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma,
+        fill_nodata=fill_nodata, resolution=res, **reading, verify=verify, place=place, seed=seed,
+        overwrite=overwrite, resume=resume, workers=workers, memory=limit, progress=_bar(quiet),
     )  # fmt: skip
     made = products if isinstance(products, list) else [products]
     if zarr is not None:

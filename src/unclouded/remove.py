@@ -58,6 +58,7 @@ def remove_clouds(
     model: str = DEFAULT,
     settings: Mapping[str, Any] | None = None,
     weights: str | PathLike[str] | None = None,
+    scene_model: str | PathLike[str] | None = None,
     mask: str | PathLike[str] = "auto",
     screen: bool = True,
     grow: float = 20.0,
@@ -88,6 +89,8 @@ def remove_clouds(
     `s2`: a series folder, a manifest, files, or .SAFE products; `s1` likewise (a series folder may carry its own).
     `date`: the date to restore, YYYY-MM-DD; may be left out if the series has one date only.
     `model`: a name of unclouded.models.MODELS, with `settings` and, for networks, `weights`; or the folder of a training run.
+    `scene_model`: what the default model learned in an earlier run, which then fits nothing and gives the same pixels: the file
+    of a product, or a folder of products (for all dates). Refused if it belongs to another place, date, masks or settings.
     `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
     `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
@@ -122,6 +125,7 @@ def remove_clouds(
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
         products = [
             restore(scene, day, remover, Path(out), limits=limits, resolution=resolution, options=options, seed=seed,
+                    scene_model=None if scene_model is None else scene_model_of(Path(scene_model), day),
                     overwrite=overwrite, resume=resume, block=budget.block, workers=budget.workers, progress=progress)
             for day in dates
         ]  # fmt: skip
@@ -137,6 +141,7 @@ def restore(
     limits: Limits,
     resolution: int | None,
     options: Mapping[str, Any],
+    scene_model: Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
     resume: bool = False,
@@ -148,20 +153,28 @@ def restore(
     from threadpoolctl import threadpool_limits
 
     from unclouded.models.probe import NO_PROBE
-    from unclouded.products.product import ProductWriter
+    from unclouded.models.scene_store import NAME, packed
+    from unclouded.products.product import ProductWriter, file_sha256
 
     model.needs.check(scene)
     job = {**options, "inputs": fingerprints(scene.decisions.get("files", []))}
+    if scene_model is not None:
+        job["scene_model"] = file_sha256(scene_model) if scene_model.is_file() else None
     writer = ProductWriter(out, scene, date, job=job, resume=resume, overwrite=overwrite, block=block, resolution=resolution)
     with writer, threadpool_limits(1):  #                     one thread each: the same bits anywhere
         if writer.finished:
             return writer.publish()
-        remover, probe = study(model, scene, date, seed, workers) if hides(scene, date, limits) else (model, NO_PROBE)
+        remover, probe, learned = model, NO_PROBE, None
+        if hides(scene, date, limits):
+            remover, probe = study(model, scene, date, seed, workers, scene_model)
+            learned = packed(remover, probe, scene, date)
         todo = writer.todo()
         work = partial(finish, scene, date, remover, probe, limits, writer.packing)
         for done in progress(in_processes(work, todo, workers), len(todo), str(date)):
             writer.keep(done)
-        return writer.publish(probe=probe.summary(), sigma_source=probe.sigma_source, workers=workers)
+        return writer.publish(
+            probe=probe.summary(), sigma_source=probe.sigma_source, workers=workers, extras={NAME: learned} if learned else {}
+        )
 
 
 def hides(scene: Scene, date: np.datetime64, limits: Limits) -> bool:
@@ -175,15 +188,31 @@ def _wanted(classes: NDArray[np.uint8], limits: Limits) -> NDArray[np.bool_]:
     return HIDING[classes] | ((classes == Cover.NODATA) if limits.nodata else False)
 
 
-def study(model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, workers: int) -> tuple[CloudRemover, Probe]:
-    """The remover, adapted to the place, and what it errs on this very date where clear patches of it are hidden."""
+def study(
+    model: CloudRemover, scene: Scene, date: np.datetime64, seed: int, workers: int, scene_model: Path | None = None
+) -> tuple[CloudRemover, Probe]:
+    """The remover, adapted to the place, and what it errs on this very date where clear patches of it are hidden.
+
+    With a scene model of an earlier run nothing is fitted; the error is what was measured then.
+    """
     from unclouded.models.probe import measure
+    from unclouded.models.scene_store import adapted
+
+    if scene_model is not None:
+        return adapted(model, scene_model, scene, date)
 
     tasks: list[tuple[str, Callable[[], Any]]] = [
         ("adapt", partial(model.adapt, scene, date)), ("measure", partial(measure, model, scene, date, seed=seed)),
     ]  # fmt: skip
     done = dict(in_processes(_labelled, tasks, workers))
     return done["adapt"], done["measure"]
+
+
+def scene_model_of(path: Path, date: np.datetime64) -> Path:
+    """The file itself, or that of a date in a folder of products."""
+    if not path.is_dir():
+        return path
+    return next(iter(path.glob(f"{date}/*_scene-model.safetensors")), path / str(date))
 
 
 def _labelled(task: tuple[str, Callable[[], Any]]) -> tuple[str, Any]:

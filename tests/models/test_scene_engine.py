@@ -10,8 +10,7 @@ import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from unclouded.errors import InputCorrupt, UsageError
-from unclouded.models import scene_store
+from unclouded.errors import UsageError
 from unclouded.models.scene_engine import CELL, Config, SceneEngine
 from unclouded.sample import NO_AGE, Batch, Cover, Place, Sample, Source
 from unclouded.scenes.scene import Scene
@@ -183,28 +182,6 @@ def test_an_adapted_remover_answers_only_where_it_sees_far_enough():
     part = engine(Batch.stack([scene.read(narrow, target=sample.target_date)]))
     assert part.s2.isnan().any()
     assert (part.source[0][part.s2[0, 0].isnan()] == Source.REFUSED).all()
-
-
-def test_a_scene_model_is_small_and_comes_back_from_its_file_bit_for_bit(tmp_path, place):
-    sample, _ = place
-    scene = Scene.of(sample)
-    engine = SceneEngine().adapt(scene, sample.target_date)
-    scene_store.save(engine.model, tmp_path / "a.safetensors")
-    scene_store.save(engine.model, tmp_path / "b.safetensors")
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    assert (tmp_path / "a.safetensors").stat().st_size < 2_000_000
-    again = SceneEngine(engine.config, scene_store.load(tmp_path / "a.safetensors"))
-    batch = Batch.stack([sample])
-    assert same(again(batch), engine(batch))
-
-
-def test_a_file_that_is_no_scene_model_is_refused(tmp_path):
-    (tmp_path / "x").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
-    with pytest.raises(InputCorrupt, match="scene model"):
-        scene_store.load(tmp_path / "x")
-    (tmp_path / "y").write_bytes(b"nothing")
-    with pytest.raises(InputCorrupt, match="cannot be read"):
-        scene_store.load(tmp_path / "y")
 
 
 def test_borders_of_the_cloud_are_no_seams(place, plain):

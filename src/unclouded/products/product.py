@@ -239,12 +239,13 @@ class ProductWriter:
         probe: Mapping[str, Any] | None = None,
         sigma_source: str | None = None,
         notes: Mapping[str, Any] | None = None,
+        extras: Mapping[str, bytes] | None = None,
         workers: int = 1,
     ) -> Product:
         """Assemble, check and publish. The manifest tells the job, what the scene's readers decided, and what is given here:
 
-        the probe's error, where sigma comes from ("model", "probe", "none"), and any further `notes` as JSON. `workers`: how
-        many processes write rasters at a time.
+        the probe's error, where sigma comes from ("model", "probe", "none"), and any further `notes` as JSON. `extras`: further
+        files, bytes by name; each becomes ID_name. `workers`: how many processes write rasters at a time.
         Raises OutputFailed (nothing published), VerificationFailed (a file did not read back), TryAgain (a damaged block).
         """
         with disk_errors(self.staging):
@@ -252,7 +253,7 @@ class ProductWriter:
                 if left := self.todo():
                     raise RecordError(f"{len(left)} of {len(self.blocks)} blocks are not written yet, first {tuple(left[0])}.")
                 given = {"probe": probe, "sigma_source": sigma_source, **(notes or {})}
-                self._assemble(self.staging / "product", plain(given), workers)
+                self._assemble(self.staging / "product", plain(given), extras or {}, workers)
                 self._swap(self.staging / "product")
                 self._journal = None
                 self.finished = True
@@ -261,7 +262,7 @@ class ProductWriter:
             shutil.rmtree(self.staging, ignore_errors=True)
         return load_product(self.final)
 
-    def _assemble(self, folder: Path, given: dict[str, Any], workers: int) -> None:
+    def _assemble(self, folder: Path, given: dict[str, Any], extras: Mapping[str, bytes], workers: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         assembly = Assembly(folder, self.id, self.planes, self.blocks, self.journal)
@@ -278,6 +279,8 @@ class ProductWriter:
         }  # fmt: skip
         quicklook(folder / f"{self.id}_quicklook.png", look, title=f"{self.scene.place.id}  {self.date}")
         report = Report(place=self.scene.place, date=str(self.date), look=look, facts=facts)
+        for name, data in extras.items():
+            (folder / f"{self.id}_{name}").write_bytes(data)
         (folder / f"{self.id}.html").write_text(render(report), encoding="utf-8")
         item = stac_item(folder, self.id, self.scene, self.date, self.layers, self.planes, facts)
         (folder / f"{self.id}.json").write_text(to_json(item), encoding="utf-8")

@@ -33,6 +33,7 @@ TITLES = {
 OTHERS: tuple[tuple[str, str, str, str, str], ...] = (
     ("thumbnail", "_quicklook.png", "image/png", "overview", "Before, after, source and sigma"),
     ("report", ".html", "text/html", "metadata", "Report"),
+    ("scene-model", "_scene-model.safetensors", "application/octet-stream", "metadata", "What was learned of the place"),
 )
 
 
@@ -52,6 +53,7 @@ def stac_item(
     others = {
         key: {"href": f"./{id}{end}", "type": kind, "title": title, "roles": [role], **_file(folder / f"{id}{end}")}
         for key, end, kind, role, title in OTHERS
+        if (folder / f"{id}{end}").exists()
     }
     item: dict[str, Any] = {
         "type": "Feature", "stac_version": "1.1.0", "stac_extensions": list(EXTENSIONS), "id": id,
