@@ -2,7 +2,7 @@
 
 python benchmarks/tile.py --size 2048 [--dates 5] [--workers 2] [--memory 4GiB] [--model scene] [--work DIR] [--ratios]
 
-The input is a simulated place, written block by block as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
+The input is a simulated place (place.py), written as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
 --ratios also: 10 % against 100 % hidden, and copy-through of a clear date against a plain rasterio copy with COG creation.
 Each run is a process of its own; its memory is the sum over the process tree (RSS counts shared pages in every process that
 touches them, PSS counts them once).
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,11 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # run as a file or with -m
+from benchmarks.place import middle, write_place
 
 CLOCK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -60,7 +61,7 @@ def table(options: argparse.Namespace, work: Path) -> None:
     """All runs asked for, as lines of text."""
     series = options.series or work / "series"
     if options.series is None:
-        seconds = write(series, options.size, options.dates, options.hidden)
+        seconds = write_place(series, options.size, options.dates, options.hidden)
         print(f"input: {options.size} px, {options.dates} dates, {_bytes(series) / 2**20:.0f} MiB, written in {seconds:.0f} s")
     tell(f"{options.model}, {options.workers} workers", child(options, series, work / "out"), options.size)
     if not options.ratios:
@@ -127,6 +128,7 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
     watch.stop()
     spent = {name: (s[0], s[1]) for name, s in stages.items()}
     rest = (seconds - sum(s[0] for s in spent.values()), cpu - sum(s[1] for s in spent.values()))
+    assert not isinstance(product, list)
     pixels = product.manifest["pixels"]
     return {
         "seconds": seconds, "cpu": cpu, "rss": watch.rss, "pss": watch.pss, "said": said,
@@ -205,30 +207,6 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def write(folder: Path, size: int, dates: int, hidden: float) -> float:
-    """The simulated series, the middle date `hidden`, the others 30 %; two dates at a time."""
-    start = time.perf_counter()
-    covers = [hidden if i == dates // 2 else 0.3 for i in range(dates)]
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_write_date, [(folder, size, dates, covers, i) for i in range(dates)]))
-    return time.perf_counter() - start
-
-
-def _write_date(task: tuple[Path, int, int, list[float], int]) -> None:
-    from dataclasses import replace
-
-    from unclouded.datasets.simulated import SimulatedSource, make_world, write_series
-
-    folder, size, dates, covers, i = task
-    world = make_world(seed=3, size=(size, size), dates=dates, cover=covers)
-    near = np.abs((world.s1_dates - world.dates[i]).astype(int)).argmin()
-    one = replace(
-        world, dates=world.dates[i : i + 1], covers=world.covers[i : i + 1], kinds=world.kinds[i : i + 1],
-        s1_dates=world.s1_dates[near : near + 1], s1_orbits=world.s1_orbits[near : near + 1],
-    )  # fmt: skip
-    write_series(SimulatedSource(one), folder)
-
-
 def write_mask(path: Path, series: Path, share: float) -> None:
     """A mask on the grid of the series that hides `share` of it, clustered as clouds are."""
     from scipy.ndimage import gaussian_filter, zoom
@@ -251,10 +229,9 @@ def plain_copy(series: Path, out: Path) -> float:
     import rasterio
     from rasterio.shutil import copy
 
-    days = sorted(path for path in series.iterdir() if path.is_dir())
     start = time.process_time()
     flat = out.with_suffix(".flat")
-    with rasterio.open(days[len(days) // 2] / "s2.tif") as source:  # noqa: TID251 - the thing to compare with
+    with rasterio.open(middle(series) / "s2.tif") as source:  # noqa: TID251 - the thing to compare with
         profile = {**source.profile, "compress": None, "predictor": 1}
         with rasterio.open(flat, "w", **profile) as target:  # noqa: TID251
             for _, window in source.block_windows(1):

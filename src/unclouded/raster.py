@@ -126,9 +126,10 @@ def create_raster(
     descriptions: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
     compress: str | None = None,
+    level: int = 6,
     block: int = 256,
 ) -> DatasetWriter:
-    """Create a tiled GeoTIFF for writing, to be closed by the caller (`with`).
+    """Create a tiled GeoTIFF for writing, to be closed by the caller (`with`). `level`: of DEFLATE, 1 to 9.
 
     Raises OutputFailed where it cannot be created.
     """
@@ -138,7 +139,11 @@ def create_raster(
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     place = {} if grid is None else {"crs": _crs_text(grid), "transform": grid.affine}
-    squeeze = {} if compress is None else {"compress": compress, "predictor": 3 if np.dtype(dtype).kind == "f" else 2}
+    squeeze: dict[str, Any] = (
+        {} if compress is None else {"compress": compress, "predictor": 3 if np.dtype(dtype).kind == "f" else 2}
+    )
+    if compress == "deflate":
+        squeeze["zlevel"] = level
     try:
         with Env(**LOCKS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
