@@ -101,3 +101,17 @@ def test_veiling_a_memory_map_does_not_touch_the_file(tmp_path):
     veiled = small.with_masks(np.memmap(path, np.uint8, "r", shape=disk.shape)).veiled(0, [Window(0, 0, 4, 4)])
     assert (veiled.masks[0][:4, :4] == Cover.THICK).all()
     assert np.array_equal(np.fromfile(path, np.uint8).reshape(disk.shape), small.masks)
+
+
+@pytest.mark.parametrize("name", ["linear", "scene"])
+def test_patches_read_together_measure_the_same_as_each_alone(name, monkeypatch):
+    """Exact tiles: the numbers are the same bits. Reads are counted, so that the saving is real."""
+    place, day = scene(noise=0.01, size=288), np.datetime64(DAYS[1])
+    reads: list[Window | None] = []
+    read = Scene.read
+    monkeypatch.setattr(Scene, "read", lambda self, at=None, **more: reads.append(at) or read(self, at, **more))
+    together = measure(load(name), place, day)
+    few, _ = len(reads), reads.clear()
+    monkeypatch.setattr("unclouded.models.probe.AREA", 1)
+    assert measure(load(name), place, day) == together
+    assert together.patches > 8 and few < len(reads) - together.patches / 2

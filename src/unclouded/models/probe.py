@@ -26,6 +26,7 @@ SIDES = (48, 24, 12)  # patch side in pixels, the largest that fits first
 PATCHES = 24
 MIN_PATCHES = 4
 MIN_CLEAR = 0.98  # of a patch
+AREA = 256  # pixels: patches in one square of this side are read together
 MAX_HIDDEN_SHARE = 0.25  # of the clear pixels of the date: the probe must not starve the fit
 
 
@@ -119,8 +120,7 @@ def _score(
     day = scene.dates[i]
     remover = model.adapt(veiled, day)
     errors, sigmas = [], []
-    for patch in patches:
-        s2, sigma = predict(remover, veiled, patch, day)
+    for patch, (s2, sigma) in zip(patches, _predicted(remover, veiled, patches, day), strict=True):
         truth = scene.read(patch, only=[i])
         seen = _clear(np.asarray(scene.masks[i][patch.slices])) & np.isfinite(s2).all(0) if scene.masks is not None else None
         errors.append((s2 - truth.s2[0])[:, seen])
@@ -138,6 +138,36 @@ def _score(
         width=None if half is None else _tuple(2 * half.mean(1)),
         constant=_tuple(conformal_sigma(size)),
     )  # fmt: skip
+
+
+def _predicted(
+    remover: CloudRemover, scene: Scene, patches: list[Window], date: np.datetime64
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
+    """What the remover makes of every patch. Where tiles agree exactly, patches that lie near each other are read at once."""
+    needs = remover.needs
+    together = needs.tile is None and needs.tiling == "exact" and needs.multiple_of == 1
+    found = {}
+    for lot in _neighbours(patches, AREA) if together else [[patch] for patch in patches]:
+        outer = _around(lot)
+        s2, sigma = predict(remover, scene, outer, date)
+        for patch in lot:
+            at = (slice(None), *patch.inside(outer).slices)
+            found[patch] = s2[at].copy(), None if sigma is None else sigma[at].copy()
+    return [found[patch] for patch in patches]
+
+
+def _neighbours(patches: list[Window], side: int) -> list[list[Window]]:
+    """The patches by the square of `side` pixels that holds their first pixel."""
+    lots: dict[tuple[int, int], list[Window]] = {}
+    for patch in patches:
+        lots.setdefault((patch.row // side, patch.col // side), []).append(patch)
+    return list(lots.values())
+
+
+def _around(patches: list[Window]) -> Window:
+    row, col = min(p.row for p in patches), min(p.col for p in patches)
+    bottom, right = max(p.row + p.height for p in patches), max(p.col + p.width for p in patches)
+    return Window(row, col, bottom - row, right - col)
 
 
 def predict(

@@ -61,23 +61,27 @@ def yearly(p: Pixels, use: Mask, epochs: NDArray[np.int64]) -> Floats:
 
     Outside its first and last clear observation a pixel keeps the nearest one.
     """
-    parts = []
     at = np.flatnonzero(use)
-    for day in epochs:
-        parts.append(_line_at(p, at, int(day)))
+    last, following = _latest(p.clear, at)
+    parts = [_line_at(p, at, last, following, int(day)) for day in epochs]
     if p.radar is not None:
         nearest = [int(np.abs(p.days - day).argmin()) for day in epochs]
         parts += [np.float32(0.015) * p.radar[u, 2:] for u in nearest]
     return np.concatenate(parts)
 
 
-def _line_at(p: Pixels, at: NDArray[np.integer], day: int) -> Floats:
-    n = len(p)
-    before, after = np.full(n, -1, np.int16), np.full(n, -1, np.int16)
-    for u in at[p.days[at] <= day]:
-        np.copyto(before, np.int16(u), where=p.clear[u])
-    for u in at[p.days[at] > day][::-1]:
-        np.copyto(after, np.int16(u), where=p.clear[u])
+def _latest(clear: Mask, at: NDArray[np.integer]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """For each of the dates `at` (U,): the last clear one up to it and the first from it on, (U, N); -1 where there is none."""
+    dates = at.astype(np.int16)[:, None]
+    last = np.maximum.accumulate(np.where(clear[at], dates, np.int16(-1)), 0)
+    later = np.minimum.accumulate(np.where(clear[at], dates, np.int16(len(clear)))[::-1], 0)[::-1]
+    return last, np.where(later == len(clear), np.int16(-1), later)
+
+
+def _line_at(p: Pixels, at: NDArray[np.integer], last: NDArray[np.int16], following: NDArray[np.int16], day: int) -> Floats:
+    none = np.full(len(p), -1, np.int16)
+    k = int(np.searchsorted(p.days[at], day, side="right"))  # dates up to this one
+    before, after = (last[k - 1] if k else none), (following[k] if k < len(at) else none)
     before, after = np.where(before < 0, after, before), np.where(after < 0, before, after)
     before, after = np.maximum(before, 0), np.maximum(after, 0)  # never clear: x is 0 there
     back, ahead = np.maximum(day - p.days[before], 0), np.maximum(p.days[after] - day, 0)

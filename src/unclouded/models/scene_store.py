@@ -65,7 +65,7 @@ def purpose(scene: Scene, date: np.datetime64, config: Config) -> dict[str, Any]
 def _checksum(scene: Scene) -> int:
     crc = 0
     for layer in () if scene.masks is None else scene.masks:
-        crc = zlib.crc32(np.ascontiguousarray(layer), crc)
+        crc = zlib.crc32(layer.tobytes(), crc)
     return crc
 
 
