@@ -214,6 +214,12 @@ class Mosaic:
 
     image: NDArray[np.float32]  # (C, h, w)
 
+    bands: tuple[str, ...] = L1C
+
+    def only(self, bands: tuple[str, ...]) -> Mosaic:
+        """The same with fewer bands."""
+        return Mosaic(self.image[[self.bands.index(band) for band in bands]], bands)
+
     def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], Mask]:
         """The repeated image in a window."""
         rows = np.arange(window.row, window.row + window.height) % self.image.shape[1]

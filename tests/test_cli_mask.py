@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from unclouded.cli import app
 from unclouded.datasets.simulated import simulate, write_series
-from unclouded.raster import open_raster
+from unclouded.raster import create_raster, open_raster
 from unclouded.sample import HIDING, Cover
 
 DATES = ["2024-05-01", "2024-05-06", "2024-05-11", "2024-05-16"]
@@ -35,3 +35,19 @@ def test_classes_with_colours_and_probability(tmp_path):
     assert percent[classes == Cover.THICK].mean() > 50 > percent[classes == Cover.CLEAR].mean()
     assert set(np.unique(percent)) <= set(range(101))
     assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["mask.tif", "mask_probability.tif"]
+
+
+def test_a_file_without_a_date_just_works(tmp_path):
+    place = simulate(seed=2, size=(48, 60), dates=DATES, cover=[0.0, 0.0, 0.5, 0.0], classes="none")
+    file, out, known = tmp_path / "field.tif", tmp_path / "mask.tif", place.sample.place
+    with create_raster(
+        file, height=48, width=60, count=len(known.bands), dtype="uint16", grid=known.grid, nodata=0, descriptions=known.bands
+    ) as raster:
+        raster.write(np.rint(place.sample.s2[2] * 10_000).clip(1).astype(np.uint16))
+    done = CliRunner().invoke(app, ["mask", str(file), "-o", str(out), "--grow", "0", "--json", "--workers", "2"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["detector"] == "sixband" and record["shadows"].get("sun_known") is not True
+    with open_raster(out) as raster:
+        found, true = (np.isin(classes, (Cover.THIN, Cover.THICK)) for classes in (raster.read(1), place.cover[2]))
+    assert true.any() and (found == true).mean() > 0.9  # with the sun unknown, few of the shadows are found

@@ -60,10 +60,15 @@ def afford(scene: Scene, needs: Needs, *, memory: int | None = None, workers: in
 def _ways(scene: Scene, needs: Needs, workers: int | None) -> Iterator[Budget]:
     """Ways to do it, the best first: many processes before large blocks."""
     maps = len(scene.dates) * prod(scene.shape)
-    most = workers or min(_cores(), max(1, _blocks(scene, BLOCK) // ENOUGH))
+    most = crew(scene, workers)
     for count in [most] if workers else range(most, 0, -1):
         for side in SIDES:
             yield Budget(side, count, maps, peak(scene, needs, side, count))
+
+
+def crew(scene: Scene, workers: int | None = None) -> int:
+    """Processes for a scene: as many as asked for, else up to all cores where there is work enough for each."""
+    return workers or min(_cores(), max(1, _blocks(scene, BLOCK) // ENOUGH))
 
 
 def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:

@@ -178,24 +178,31 @@ def mask(
     grow: Annotated[float, typer.Option(help="Metres by which clouds are widened.")] = 20.0,
     bands: Annotated[str | None, typer.Option(help="Bands to use, or names of the bands of files without.")] = None,
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write the cloud and shadow classes of a scene, and the detector's probability where it has one, as COGs."""
+    from tempfile import TemporaryDirectory
+
+    from unclouded.budget import crew
     from unclouded.masks.detect import detect, scores
     from unclouded.products.mask import write_mask
     from unclouded.remove import chosen_dates
     from unclouded.scenes.open import open_scene
 
-    scene = open_scene(scenes, bands=options.names(bands), level=options.level(level))
+    scene = open_scene(scenes, bands=options.names(bands), level=options.level(level), undated=True)
     days = chosen_dates(scene, date, all_dates=False)
-    scene = detect(scene, mask=detector, targets=days, screen=screen, grow=grow)
-    i, look = scene.index(days[0]), scores(scene, scene.index(days[0]))
+    i, count = scene.index(days[0]), crew(scene, workers)
 
     def probability(window: Window) -> Any:
         found = look(window).probability
         return None if found is None else found[0]
 
-    written = write_mask(out, scene, i, probability)
+    with TemporaryDirectory(prefix="unclouded-") as scratch:
+        maps = Path(scratch) / "masks.u8"
+        scene = detect(scene, mask=detector, targets=days, screen=screen, grow=grow, out=maps, workers=count)
+        look = scores(scene, i, count)
+        written = write_mask(out, scene, i, probability)
     record = scene.decisions["masks"]["dates"][str(days[0])]
     if as_json:
         print(json.dumps({"files": [str(p) for p in written], **record}, indent=2))

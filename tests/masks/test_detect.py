@@ -114,6 +114,42 @@ def test_the_result_does_not_depend_on_the_blocks(block, grow, mask, seed):
     assert cut.decisions == whole.decisions
 
 
+@pytest.mark.parametrize("mask", ["file", "sixband", "meraner2020", "s2cloudless"])
+def test_threads_change_nothing(mask, monkeypatch):
+    if mask == "s2cloudless":
+        pytest.importorskip("lightgbm", reason="the extra 'masks' is not installed")
+        monkeypatch.setattr("unclouded.masks.s2cloudless.MOST_CELLS", 100)  # in cells, as a large scene
+    cover = ground("meadow", (123, 130))
+    cover[10:40, 10:50], cover[70:100, 60:120] = "cloud", "snow"
+    light = np.linspace(0.7, 1.1, 130, dtype=np.float32)
+    given = np.ones((1, 123, 130), np.float32)
+    given[0, 3, 4] = 4
+    scene = Scene.of(sample(image(cover) * light, given=given if mask == "file" else None))
+    alone, several = (detect(scene, mask=mask, block=31, workers=count) for count in (1, 3))
+    np.testing.assert_array_equal(several.masks, alone.masks)
+    assert several.decisions == alone.decisions
+    assert len(np.unique(alone.masks)) > 1
+
+
+def test_screening_reads_only_the_bands_it_looks_at():
+    scene = _series()
+    read = []
+
+    class Told:
+        """A source that can leave bands unread, and tells which were asked for."""
+
+        def only(self, bands):
+            read.append(bands)
+            return scene.only(bands).source
+
+        def __getattr__(self, name):
+            return getattr(scene.source, name)
+
+    told = detect(replace(scene, source=Told()))
+    np.testing.assert_array_equal(told.masks, detect(scene).masks)
+    assert set(read) == {("B02", "B04", "B08", "B11")}
+
+
 def test_what_lies_under_unmeasured_pixels_never_counts():
     scene = _series()
     clean = scene.read()

@@ -78,3 +78,14 @@ def test_pixels_are_metres_in_any_crs(crs, box, resolution, expected):
 def test_without_a_grid_the_finest_band_tells():
     assert m.pixel_metres(Place(id="x", bands=("B05", "B11"), level="L2A")) == (20.0, 20.0)
     assert m.pixel_metres(Place(id="x", bands=("B01", "B04"), level="L2A")) == (10.0, 10.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=st.tuples(st.integers(1, 30), st.integers(1, 30)), factor=st.integers(1, 7))
+def test_sums_over_cells_are_those_of_their_pixels(shape, factor):
+    layer = np.random.default_rng(0).random(shape, dtype=np.float32)
+    sums = m.cell_sums(layer, factor)
+    assert sums.shape == tuple(-(-n // factor) for n in shape)
+    for row, col in np.ndindex(sums.shape):
+        cell = layer[row * factor : (row + 1) * factor, col * factor : (col + 1) * factor]
+        assert sums[row, col] == pytest.approx(cell.sum(), rel=1e-6)

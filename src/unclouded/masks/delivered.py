@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, InputUnsupported
 from unclouded.masks.detection import Detection, Look, looking, with_nodata
-from unclouded.sample import Cover, Sample
+from unclouded.sample import Cover, Sample, Window
+from unclouded.workers import in_threads
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
@@ -102,15 +103,16 @@ def given(sample: Sample, kind: Kind | None = None) -> Detection:
     return Detection(classes=with_nodata(classes, sample.s2_valid))
 
 
-def given_of(scene: Scene, i: int) -> Look:
+def given_of(scene: Scene, i: int, threads: int = 1) -> Look:
     """`given` for date i, its coding told from the values of the whole file (or by the reader, where a tag says so)."""
     said = scene.decisions.get("mask_kind", {}).get(str(scene.dates[i]))
     if said is not None:
         return looking(scene, i, lambda sample: given(sample, said), 0)
-    seen: set[float] = set()
-    for window in scene.blocks(SURVEY_BLOCK):
-        values = scene.source.given(i, window)
-        if values is not None:
-            seen.update(np.unique(values[np.isfinite(values)]).tolist())
+
+    def values(window: Window) -> list[float]:
+        found = scene.source.given(i, window)
+        return [] if found is None else np.unique(found[np.isfinite(found)]).tolist()
+
+    seen = set().union(*in_threads(values, list(scene.blocks(SURVEY_BLOCK)), threads))
     kind = kind_of(np.array(sorted(seen)))
     return looking(scene, i, lambda sample: given(sample, kind), 0)

@@ -7,7 +7,7 @@ the outcome is the same whatever the block size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, isfinite, nan
@@ -23,7 +23,7 @@ from unclouded.masks.detection import Detector, Look
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
-from unclouded.workers import in_processes
+from unclouded.workers import in_processes, in_threads
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
@@ -64,7 +64,7 @@ def detect(
     screening gives the observation the benefit of the doubt.
     `screen`: look for missed cloud and shadow over time. `grow`: metres added around what a detector finds. `out`: a file
     for a memory map of the class maps; None keeps them in memory. `block`: pixels at a time; no influence on the result.
-    `workers`: processes, which share the map in `out`; without `out` it is done in this one.
+    `workers`: processes, which share the map in `out`; for a single date, and without `out`, threads of this one.
 
     Raises UsageError for an unknown detector or a negative margin, InputUnsupported where no detector fits.
     """
@@ -75,10 +75,10 @@ def detect(
     chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
     shape = (len(scene.dates), *scene.shape)
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
-    shared: Maps = maps if out is None or workers == 1 else (str(out), shape)
-    workers = workers if isinstance(shared, tuple) else 1
-    work = partial(_detect_one, bare, [c.name for c in chosen], block, shared)
-    found = dict(in_processes(work, range(len(chosen)), workers))
+    apart = out is not None and workers > 1 and len(chosen) > 1
+    shared: Maps = (str(out), shape) if apart else maps
+    work = partial(_detect_one, bare, [c.name for c in chosen], block, shared, 1 if apart else workers)
+    found = dict(in_processes(work, range(len(chosen)), workers if apart else 1))
     shades = [found[i] for i in range(len(chosen))]
     screened = screen and len(chosen) >= screening.FEWEST
     counts = _decide(bare, chosen, shared, screened, grow, block, _targeted(scene, wanted), workers)
@@ -93,7 +93,7 @@ def detect(
     return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
 
 
-def scores(scene: Scene, i: int) -> Look:
+def scores(scene: Scene, i: int, threads: int = 1) -> Look:
     """A look at any window of date i by the detector that `detect` chose for it: `.probability` goes beside the classes.
 
     Raises UsageError for a scene that has not been through `detect`.
@@ -102,7 +102,7 @@ def scores(scene: Scene, i: int) -> Look:
     if record is None:
         raise UsageError("This scene has no masks yet.", where=scene.place.id, do="call detect(scene) first.")
     bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)
-    return MASKS[record["dates"][str(scene.dates[i])]["detector"]].looking(bare, i)
+    return MASKS[record["dates"][str(scene.dates[i])]["detector"]].looking(bare, i, threads)
 
 
 def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None = None) -> Choice:
@@ -136,31 +136,48 @@ def _mapped(maps: Maps) -> NDArray[np.uint8]:
     return np.memmap(maps[0], np.uint8, "r+", shape=maps[1]) if isinstance(maps, tuple) else maps
 
 
-def _detect_one(scene: Scene, names: Sequence[str], block: int, maps: Maps, i: int) -> tuple[int, dict[str, Any] | None]:
-    return i, _detect_date(scene, i, MASKS[names[i]], block, _mapped(maps)[i])
+def _detect_one(
+    scene: Scene, names: Sequence[str], block: int, maps: Maps, threads: int, i: int
+) -> tuple[int, dict[str, Any] | None]:
+    return i, _detect_date(scene, i, MASKS[names[i]], block, _mapped(maps)[i], threads)
 
 
-def _detect_date(scene: Scene, i: int, detector: Detector, block: int, classes: NDArray[np.uint8]) -> dict[str, Any] | None:
+def _detect_date(
+    scene: Scene, i: int, detector: Detector, block: int, classes: NDArray[np.uint8], threads: int
+) -> dict[str, Any] | None:
     """Write the classes (H, W) of one date as detected, with shadows from geometry where the detector finds none itself."""
-    look = detector.looking(scene, i)
+    look = detector.looking(scene, i, threads)
     pixel = pixel_metres(scene.place)
     geometric = not detector.shadows and shadow.fits(scene.place.bands)
     view = shadow.Overview.empty(scene.shape, pixel) if geometric else None
     step = block if view is None else ceil(block / view.factor) * view.factor
-    for window in scene.blocks(step):
+    dark = scene.only(shadow.bands(scene.place.bands)) if geometric else scene
+
+    def detected(window: Window) -> None:
         classes[window.slices] = look(window).classes[0]
         if view is not None:
-            view.add(window, scene.read(window, only=[i]), classes[window.slices])
+            view.add(window, dark.read(window, only=[i]), classes[window.slices])
+
+    _all(in_threads(detected, list(scene.blocks(step)), threads))
     if view is None:
         return None
     shade = shadow.find(view, pixel, sun_of(scene, i))
     if shade is None:
         return {"placed": 0}
-    for window in scene.blocks(block):
+
+    def shaded(window: Window) -> None:
         around = window.grow(2 * reach(shadow.OPEN_METRES, pixel), scene.shape)
-        found = shadow.apply(shade, around, scene.read(around, only=[i]), classes[around.slices], pixel)
-        classes[window.slices][found[window.inside(around).slices]] = Cover.SHADOW
+        found = shadow.apply(shade, around, dark.read(around, only=[i]), classes[around.slices], pixel)
+        classes[window.slices][found[window.inside(around).slices]] = Cover.SHADOW  # still ground to its neighbours
+
+    _all(in_threads(shaded, list(scene.blocks(block)), threads))
     return {"placed": shade.placed, "sun_azimuth": round(shade.azimuth, 1), "sun_known": shade.known}
+
+
+def _all(work: Iterable[None]) -> None:
+    """See it through: work is done as it is asked for."""
+    for _ in work:
+        pass
 
 
 def sun_of(scene: Scene, i: int) -> Sun | None:
@@ -168,6 +185,8 @@ def sun_of(scene: Scene, i: int) -> Sun | None:
     for product in scene.decisions.get("products", ()):
         if product.get("date") == str(scene.dates[i]) and isfinite(product.get("sun_azimuth", nan)):
             return Sun(product["sun_azimuth"], product["sun_zenith"])
+        if product.get("undated"):
+            return None
     return sun_over(scene.place, scene.dates[i])
 
 
@@ -188,7 +207,7 @@ def _decide(
     windows = list(scene.blocks(_side(block, halo, len(chosen)) if screen else block))
     work = partial(_decide_window, scene, final, maps, screen, metres, halo, trusted)
     counts = np.zeros((len(chosen), 4), np.int64)
-    for some in in_processes(work, windows, workers):
+    for some in (in_processes if isinstance(maps, tuple) else in_threads)(work, windows, workers):
         counts += some
     return counts
 
@@ -242,15 +261,12 @@ def _side(block: int, halo: int, dates: int) -> int:
 
 def _read_lean(scene: Scene, window: Window) -> Sample:
     """All dates of a window, with only the bands that screening looks at: read date by date, so that it stays small."""
-    names = [name for part in screening.ROLES if (name := screening.role(scene.place.bands, part)) is not None]
-    at = [scene.place.bands.index(name) for name in dict.fromkeys(names)]
-    place = replace(scene.place.at(window), bands=tuple(dict.fromkeys(names)))
-    s2 = np.empty((len(scene.dates), len(at), window.height, window.width), np.float32)
+    lean = scene.only(screening.bands(scene.place.bands))
+    s2 = np.empty((len(scene.dates), len(lean.place.bands), window.height, window.width), np.float32)
     valid = np.empty((len(scene.dates), window.height, window.width), bool)
     for i in range(len(scene.dates)):
-        image, valid[i] = scene.source.s2(i, window)
-        s2[i] = image[at]
-    return Sample(place=place, s2=s2, s2_valid=valid, s2_dates=scene.dates)
+        s2[i], valid[i] = lean.source.s2(i, window)
+    return Sample(place=lean.place.at(window), s2=s2, s2_valid=valid, s2_dates=scene.dates)
 
 
 def _screen_record(screen: bool, chosen: Sequence[Choice]) -> str:

@@ -46,23 +46,23 @@ class Detection:
 class Detector:
     """A row of the table of detectors: the function, and what one must know before calling it.
 
-    `halo`: pixels around a window beyond which the result there no longer changes. `adapt(scene, i)`: for detectors
-    that must first look at the whole of date i (scene-wide statistics, coarser pixels); None: each window by itself.
+    `halo`: pixels around a window beyond which the result there no longer changes. `adapt(scene, i, threads)`: for
+    detectors that must first look at the whole of date i (scene-wide statistics, coarser pixels); None: each window by itself.
     """
 
     detect: Detect
     bands: tuple[str, ...] = ()
     levels: tuple[Level, ...] = ("L1C", "L2A")
     halo: int | Callable[[Place], int] = 0
-    adapt: Callable[[Scene, int], Look] | None = None
+    adapt: Callable[[Scene, int, int], Look] | None = None
     shadows: bool = False  # whether it finds shadows itself
     needs: str = ""  # a package that must be installed
     about: str = ""
 
-    def looking(self, scene: Scene, i: int) -> Look:
+    def looking(self, scene: Scene, i: int, threads: int = 1) -> Look:
         """The detector for any window of date i of a scene."""
         if self.adapt is not None:
-            return self.adapt(scene, i)
+            return self.adapt(scene, i, threads)
         return looking(scene, i, self.detect, self.halo if isinstance(self.halo, int) else self.halo(scene.place))
 
     def fits(self, place: Place) -> bool:

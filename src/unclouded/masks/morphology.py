@@ -98,6 +98,19 @@ def fill_holes(mask: Mask, square_metres: float, pixel: Pixel) -> Mask:
     return _each(mask, filled)
 
 
+def cell_sums(layer: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Sums (h, w) over cells of `factor` x `factor` pixels of a layer (H, W); cells at the far borders may be smaller."""
+    over = [(0, -n % factor) for n in layer.shape]
+    whole = np.pad(layer, over) if any(far for _, far in over) else layer
+    rows = whole[::factor].copy()
+    for k in range(1, factor):
+        rows += whole[k::factor]
+    sums = rows[:, ::factor].copy()
+    for k in range(1, factor):
+        sums += rows[:, k::factor]
+    return sums
+
+
 def _each(mask: Mask, change: Callable[[Mask], Mask]) -> Mask:
     """Apply a change of one (H, W) mask to every mask of a stack."""
     flat = mask.reshape(-1, *mask.shape[-2:])

@@ -40,7 +40,7 @@ def omnicloudmask(sample: Sample) -> Detection:
     return Detection(classes=with_nodata(classes, sample.s2_valid))
 
 
-def of_scene(scene: Scene, i: int) -> Look:
+def of_scene(scene: Scene, i: int, threads: int = 1) -> Look:  # noqa: ARG001 - the network has threads of its own
     """Classes of date i, patch by patch on the lattice of the whole scene (one byte per pixel is kept)."""
     require(scene.place, "omnicloudmask", BANDS)
     classes: NDArray[np.uint8] = np.zeros((1, *scene.shape), np.uint8)

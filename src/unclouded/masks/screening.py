@@ -70,6 +70,11 @@ def role(bands: tuple[str, ...], name: str) -> str | None:
     return next((b for b in ROLES[name] if b in bands), None)
 
 
+def bands(there: tuple[str, ...]) -> set[str]:
+    """The bands of a product that screening looks at."""
+    return {name for part in ROLES if (name := role(there, part)) is not None}
+
+
 def halo(pixel: Pixel) -> int:
     """Pixels around a window beyond which screening no longer changes it."""
     return 4 * reach(_narrow(pixel), pixel) + reach(FRINGE_METRES + GROW_METRES + LIGHT_METRES, pixel)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from unclouded.masks.detection import band
-from unclouded.masks.morphology import Pixel, grow, opened
+from unclouded.masks.morphology import Pixel, cell_sums, grow, opened
 from unclouded.masks.sun import Sun
 from unclouded.sample import Cover, Sample, Window
 
@@ -76,14 +76,10 @@ class Overview:
         nir, swir, water = infrared(sample)
         land = (classes == Cover.CLEAR) & ~water
         cloud = (classes == Cover.THICK) | (classes == Cover.THIN)
-        rows, cols = np.arange(0, window.height, self.factor), np.arange(0, window.width, self.factor)
-        at = (
-            slice(window.row // self.factor, window.row // self.factor + len(rows)),
-            slice(window.col // self.factor, window.col // self.factor + len(cols)),
-        )
+        row, col = window.row // self.factor, window.col // self.factor
         for layer, values in ((self.cloud, cloud), (self.land, land), (self.nir, nir * land), (self.swir, swir * land)):
-            sums = np.add.reduceat(np.add.reduceat(values.astype(np.float32), rows, axis=0), cols, axis=1)
-            layer[at] = sums
+            sums = cell_sums(values.astype(np.float32, copy=False), self.factor)
+            layer[row : row + sums.shape[0], col : col + sums.shape[1]] = sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +105,12 @@ def infrared(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32], 
         return nir, swir, (nir < 0.04) & (swir < 0.03)
     sky = np.float32(0.02 if sample.place.level == "L1C" else 0.0)  # what a clear sky adds to green more than to infrared
     return nir, swir, (band(sample, "B03")[0] - sky > nir) & (swir < 0.06)  # shade keeps land brighter in infrared
+
+
+def bands(there: tuple[str, ...]) -> set[str]:
+    """The bands of a product that tell shade and water."""
+    firsts = (next((b for b in some if b in there), None) for some in (NIR_BANDS, SWIR_BANDS, ("B03",)))
+    return {name for name in firsts if name is not None}
 
 
 def fits(bands: tuple[str, ...]) -> bool:

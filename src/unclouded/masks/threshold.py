@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from unclouded.masks.detection import Detection, Look, band, looking, require, with_nodata
-from unclouded.sample import Cover, Sample
+from unclouded.sample import Cover, Sample, Window
+from unclouded.workers import in_threads
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
@@ -161,29 +162,32 @@ def tum(sample: Sample) -> Detection:
     return threshold(sample, "tum")
 
 
-def of_scene(preset: str) -> Callable[[Scene, int], Look]:
+def of_scene(preset: str) -> Callable[[Scene, int, int], Look]:
     """The preset with the shadow statistics of a whole scene, so that the result does not depend on how it is cut."""
 
-    def adapt(scene: Scene, i: int) -> Look:
-        by = scene_statistics(scene, i, preset)
+    def adapt(scene: Scene, i: int, threads: int = 1) -> Look:
+        by = scene_statistics(scene, i, preset, threads)
         return looking(scene, i, lambda sample: threshold(sample, preset, [by]), HALO)
 
     return adapt
 
 
-def scene_statistics(scene: Scene, i: int, preset: str = "meraner2020") -> Statistics:
-    """`Statistics` of date i, read in blocks of fixed size whose sums are joined in double precision."""
+def scene_statistics(scene: Scene, i: int, preset: str = "meraner2020", threads: int = 1) -> Statistics:
+    """`Statistics` of date i, read in blocks of fixed size whose sums are joined in order and in double precision."""
     require(scene.place, preset, BANDS)
     lows, sums, count = np.full(2, np.inf), np.zeros(2), 0
-    for window in scene.blocks(SURVEY_BLOCK):
+
+    def survey(window: Window) -> tuple[list[float], list[float], int]:
         sample = scene.read(window, only=[i])
         valid = sample.s2_valid[0]
-        if valid.any():
-            csi = _csi({name: band(sample, name)[0] for name in ("B08", "B11")})[valid]
-            blue = band(sample, "B02")[0][valid]
-            lows = np.minimum(lows, [csi.min(), blue.min()])
-            sums += [csi.sum(dtype=np.float64), blue.sum(dtype=np.float64)]
-            count += csi.size
+        if not valid.any():
+            return [np.inf, np.inf], [0.0, 0.0], 0
+        csi = _csi({name: band(sample, name)[0] for name in ("B08", "B11")})[valid]
+        blue = band(sample, "B02")[0][valid]
+        return [csi.min(), blue.min()], [csi.sum(dtype=np.float64), blue.sum(dtype=np.float64)], csi.size
+
+    for low, total, pixels in in_threads(survey, list(scene.blocks(SURVEY_BLOCK)), threads):
+        lows, sums, count = np.minimum(lows, low), sums + total, count + pixels
     if not count:
         return Statistics(0.0, 0.0, 0.0, 0.0)
     return Statistics(float(lows[0]), float(sums[0] / count), float(lows[1]), float(sums[1] / count))

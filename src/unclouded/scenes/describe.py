@@ -13,13 +13,13 @@ from unclouded.bands import S2, is_band
 from unclouded.errors import InputMissing
 from unclouded.raster import grid_of, opened, read
 from unclouded.sample import Window
+from unclouded.scenes.geotiff import UNDATED
 from unclouded.scenes.offset import settle
 from unclouded.scenes.open import read_images
 from unclouded.scenes.sentinel1 import radars_of
 from unclouded.scenes.series import RASTERS, Entry, entries, kind_of
 from unclouded.scenes.stored import Pixels, StoredImage, StoredRadar
 
-UNDATED = np.datetime64("1970-01-01", "D")  # stands in for the folder's date of a single radar file
 STRIP = 1024  # rows of a class layer read at a time
 
 

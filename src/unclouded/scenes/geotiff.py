@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DATE_TAGS = ("ACQUISITION_UTC", "datetime", "TIFFTAG_DATETIME", "ACQUISITION_DATE", "SENSING_TIME", "PRODUCT_START_TIME")
 BASELINE_TAGS = ("s2:processing_baseline", "PROCESSING_BASELINE", "processing_baseline")
 LEVEL_TAGS = ("LEVEL", "PROCESSING_LEVEL", "processing:level")
+UNDATED = np.datetime64("1970-01-01", "D")  # stands in for the date of an image that has none
 OFFSET_BASELINE = 4.0  # the offset of -1000 came with processing baseline 04.00
 
 
@@ -52,8 +53,9 @@ def time_of(tags: Mapping[str, str]) -> str:
     return "" if day is None else f"{day}{'T' + text[11:19] if len(text) >= 19 else ''}"
 
 
-def read_image(entry: Entry, *, bands: Sequence[str] | None = None) -> StoredImage:
+def read_image(entry: Entry, *, bands: Sequence[str] | None = None, undated: bool = False) -> StoredImage:
     """Everything but pixels of one date. `bands`: names of the bands of a stack, in its order, if it has no descriptions.
+    `undated`: an image that nothing dates is taken as of `UNDATED`, and its facts say so.
 
     Raises InputMissing (no date, no image), InputUnsupported (bands without names, rotated grid).
     """
@@ -65,7 +67,8 @@ def read_image(entry: Entry, *, bands: Sequence[str] | None = None) -> StoredIma
         parts.append(_stored(dataset, file, _names(dataset, file, entry, bands)))
     level, why = level_of([b for p in parts for b in p.bands], tags, [entry.name, *(f.name for f in entry.s2)], entry.scl)
     baseline = tag(tags, BASELINE_TAGS)
-    day = entry.date or _tagged_day(entry, tags)
+    said = entry.date or date_in(time_of(tags))
+    day = said or (UNDATED if undated else _no_day(entry))
     merged = merge(parts)
     return StoredImage(
         date=day, name=entry.name, parts=merged, level=level, level_evidence=why, baseline=baseline,
@@ -73,19 +76,16 @@ def read_image(entry: Entry, *, bands: Sequence[str] | None = None) -> StoredIma
         scl=None if entry.scl is None else Pixels(str(entry.scl), 1),
         given=None if entry.mask is None else Pixels(str(entry.mask), 1),
         files=tuple(str(f) for f in (*entry.s2, *(f for f in (entry.scl, entry.mask) if f))),
-        facts={"time": time_of(tags)} if time_of(tags) else {},
+        facts=({"time": time_of(tags)} if time_of(tags) else {}) | ({} if said else {"undated": True}),
     )  # fmt: skip
 
 
-def _tagged_day(entry: Entry, tags: Mapping[str, str]) -> np.datetime64:
-    day = date_in(time_of(tags))
-    if day is None:
-        raise InputMissing(
-            f"{entry.name} has no date.", where=entry.s2[0] if entry.s2 else "",
-            why=f"neither its folder, its name nor its tags ({', '.join(DATE_TAGS[:3])}) tell one.",
-            do="put it in a folder named YYYY-MM-DD, or give a manifest with the columns date,s2.",
-        )  # fmt: skip
-    return day
+def _no_day(entry: Entry) -> NoReturn:
+    raise InputMissing(
+        f"{entry.name} has no date.", where=entry.s2[0] if entry.s2 else "",
+        why=f"neither its folder, its name nor its tags ({', '.join(DATE_TAGS[:3])}) tell one.",
+        do="put it in a folder named YYYY-MM-DD, or give a manifest with the columns date,s2.",
+    )  # fmt: skip
 
 
 def _names(dataset: DatasetReader, file: Path, entry: Entry, bands: Sequence[str] | None) -> dict[int, str]:

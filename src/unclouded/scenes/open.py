@@ -49,6 +49,7 @@ def open_scene(
     datetime: str | None = None,
     verify: bool = True,
     place_id: str | None = None,
+    undated: bool = False,
 ) -> Scene:
     """Open a place over time: a series folder, files, a manifest, or .SAFE products, with radar where there is some.
 
@@ -56,10 +57,12 @@ def open_scene(
     names, what they are called, in order). `aoi`: GeoJSON or WKT, a file or the text; `bbox`: west, south, east, north in
     degrees, or with a CRS as fifth part; both snap outwards to the coarsest pixels. `given`: a mask file for all dates or
     {date: file}. `datetime`: 'first/last', either may be empty or '..'. `verify`: check the digests of SAFE products.
+    `undated`: a single image may lack a date.
     Reads metadata only, holds no pixels, and can be pickled. Raises UncloudedError in words.
     """
     found = [entry for path in _paths(s2) for entry in entries(path)]
-    images, dropped = _one_per_day(_within(read_images(found, bands, verify=verify, need_offset=offset == "auto"), datetime))
+    stored = read_images(found, bands, verify=verify, need_offset=offset == "auto", undated=undated and len(found) == 1)
+    images, dropped = _one_per_day(_within(stored, datetime))
     images, chosen = _bands(images, bands)
     level, level_note = _level(images, level)
     images, offsets = settle(images, offset)
@@ -110,7 +113,7 @@ def _address(text: str) -> Path:
 
 
 def read_images(
-    found: Sequence[Entry | Path], bands: Sequence[str] | None, *, verify: bool, need_offset: bool
+    found: Sequence[Entry | Path], bands: Sequence[str] | None, *, verify: bool, need_offset: bool, undated: bool = False
 ) -> list[StoredImage]:
     """What every Sentinel-2 image says of itself, by date. Raises InputMissing if there is none."""
     images = []
@@ -118,7 +121,7 @@ def read_images(
         if isinstance(entry, Path):
             images.append(read_safe(entry, bands=bands, verify_digests=verify, need_offset=need_offset))
         elif entry.s2:
-            images.append(read_image(entry, bands=bands))
+            images.append(read_image(entry, bands=bands, undated=undated))
     if not images:
         raise InputMissing(
             "There is no Sentinel-2 image among the inputs.", where=", ".join(str(_where(e)) for e in found[:5]),

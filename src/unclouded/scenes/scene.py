@@ -8,7 +8,7 @@ the same counts; `PixelSource` is what a reader implements.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,6 +136,19 @@ class Scene:
             target_date=None if target is None else as_day(target), target_index=index,
         )  # fmt: skip
 
+    def only(self, bands: Collection[str]) -> Scene:
+        """The same scene with some of its bands, in its own order; a pixel is valid where these were measured.
+
+        A source that can leave bands unread says so with a method `only(bands)`; of others the rest is thrown away.
+        """
+        kept = tuple(name for name in self.place.bands if name in bands)
+        if kept == self.place.bands:
+            return self
+        narrow = getattr(self.source, "only", None)
+        at = tuple(self.place.bands.index(name) for name in kept)
+        source = Picked(self.source, at) if narrow is None else narrow(kept)
+        return replace(self, place=replace(self.place, bands=kept), source=source)
+
     def _radar(self, at: Window) -> dict[str, Any]:
         if self.s1_dates is None or not len(self.s1_dates):
             return {}
@@ -204,6 +217,33 @@ def _stack(layers: list[NDArray[Any] | None], fill: float) -> NDArray[Any] | Non
     if some is None:
         return None
     return np.stack([np.full_like(some, fill) if layer is None else layer for layer in layers])
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A PixelSource with some bands of another: `at` are their positions. It is for looking, not for writing products."""
+
+    source: PixelSource
+    at: tuple[int, ...]
+
+    def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        s2, valid = self.source.s2(i, window)
+        return s2[list(self.at)], valid
+
+    def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return self.source.s1(k, window)
+
+    def scl(self, i: int, window: Window) -> NDArray[np.uint8] | None:
+        return self.source.scl(i, window)
+
+    def given(self, i: int, window: Window) -> NDArray[np.float32] | None:
+        return self.source.given(i, window)
+
+    def layers(self, i: int) -> tuple[Layer, ...]:
+        return self.source.layers(i)
+
+    def counts(self, i: int, layer: Layer, window: Window) -> NDArray[Any]:
+        return self.source.counts(i, layer, window)
 
 
 @dataclass(frozen=True)

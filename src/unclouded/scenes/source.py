@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unclouded.raster import lattice_step, opened, read_onto
 from unclouded.sample import Window
-from unclouded.scenes.scene import Layer
+from unclouded.scenes.scene import Layer, Picked, PixelSource
 from unclouded.scenes.stored import Pixels, StoredBands, StoredImage, StoredRadar
 from unclouded.units import DB_FLOOR, db_to_power, gamma0_to_sigma0, power_to_db, to_counts, to_reflectance
 
@@ -31,6 +31,14 @@ class FileSource:
     corner: tuple[int, int]  # where the scene begins in an image without CRS
     images: tuple[StoredImage, ...]
     radars: tuple[StoredRadar, ...] = ()
+
+    def only(self, bands: tuple[str, ...]) -> PixelSource:
+        """The same with fewer bands, the others unread. Without coordinates sizes are told from all bands: they stay."""
+        if self.grid is None:
+            return Picked(self, tuple(self.bands.index(band) for band in bands))
+        parts = [tuple(cut_ for part in image.parts if (cut_ := part.only(bands)) is not None) for image in self.images]
+        images = tuple(replace(image, parts=some) for image, some in zip(self.images, parts, strict=True))
+        return replace(self, bands=bands, images=images)
 
     def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reflectance (C, h, w) and validity (h, w); see PixelSource."""
