@@ -24,14 +24,25 @@ def to_reflectance(
     `offset`: one number, or one per band (C,). A value is valid when it is finite and not `nodata`.
     Invalid reflectance is 0.0, so that a forgotten mask cannot spread NaN; the mask decides, never the value.
     """
-    valid = np.isfinite(counts) if counts.dtype.kind == "f" else np.ones(counts.shape, bool)
-    if nodata is not None and np.isfinite(nodata):
-        valid &= counts != nodata
+    valid = is_valid(counts, nodata)
     shift = np.asarray(offset, np.float32)
     if shift.ndim:
         shift = shift[:, None, None]
-    wide = np.where(valid, counts, 0).astype(np.float32)  # widen before adding: uint16 wraps
-    return np.where(valid, (wide + shift) / np.float32(quantification), np.float32(0)), valid
+    whole = bool(valid.all())
+    out = (counts if whole else np.where(valid, counts, 0)).astype(np.float32)  # widen before adding: uint16 wraps
+    out += shift
+    out /= np.float32(quantification)
+    if not whole:
+        out[~valid] = 0
+    return out, valid
+
+
+def is_valid(counts: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
+    """Which counts are measured: finite and not `nodata`; same shape."""
+    valid = np.isfinite(counts) if counts.dtype.kind == "f" else np.ones(counts.shape, bool)
+    if nodata is not None and np.isfinite(nodata):
+        valid &= counts != nodata
+    return valid
 
 
 def to_counts(

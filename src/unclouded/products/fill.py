@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from unclouded.errors import InputUnsupported, RecordError, UsageError
 from unclouded.products.cog import native_window
 from unclouded.sample import HIDING, NO_AGE, Cover, Prediction, Source, Window
-from unclouded.scenes.scene import Layer, Scene, reflectance_of
-from unclouded.units import to_counts
+from unclouded.scenes.scene import Layer, Scene
+from unclouded.units import is_valid, to_counts
 
 SIGMA_UNIT = 10_000  # ID_sigma.tif counts reflectance x 10000
 SIGMA_UNKNOWN = 65_535
@@ -116,6 +116,8 @@ def fill(
     _check(classes, guess, window, len(scene.place.bands))
     used = np.where(_measured(delivered, stored, window), classes, np.uint8(Cover.NODATA))
     hidden: NDArray[np.bool_] = np.asarray(HIDING[used])
+    if used.all() and not hidden.any():
+        return _observed(scene, window, delivered, used)
     if limits.nodata:
         hidden = hidden | (used == Cover.NODATA)
     kept = hidden & ~_refused(guess, limits, hidden)
@@ -129,6 +131,14 @@ def fill(
     return Block(
         window=window, clear=clear, delivered=delivered, mask=used, source=source,
         sigma=_sigma(scene, stored, guess, window, hidden, kept, source), age=_age(guess, source, kept),
+    )  # fmt: skip
+
+
+def _observed(scene: Scene, window: Window, delivered: tuple[NDArray[Any], ...], used: NDArray[np.uint8]) -> Block:
+    """A block of which every pixel was seen."""
+    return Block(
+        window=window, clear=delivered, delivered=delivered, mask=used, source=np.full_like(used, Source.OBSERVED),
+        sigma=np.zeros((len(scene.place.bands), *used.shape), np.uint16), age=np.zeros(used.shape, np.int16),
     )  # fmt: skip
 
 
@@ -232,7 +242,10 @@ def _measured(delivered: tuple[NDArray[Any], ...], layers: tuple[Layer, ...], wi
     """(h, w): at least one band holds data there. A mask file may call a pixel clear that was never measured."""
     measured = np.zeros((window.height, window.width), bool)
     for dn, layer in zip(delivered, layers, strict=True):
-        measured |= spread(np.asarray(reflectance_of(dn, layer)[1].any(0)), layer.factor, window)
+        for band in dn:
+            if measured.all():
+                return measured
+            measured |= spread(is_valid(band, layer.nodata), layer.factor, window)
     return measured
 
 

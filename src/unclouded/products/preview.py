@@ -18,7 +18,8 @@ from unclouded.products.cog import RGB
 from unclouded.products.fill import SIGMA_UNIT, SIGMA_UNKNOWN, Block, spread
 from unclouded.products.legend import SOURCE_COLOURS, SOURCE_NAMES
 from unclouded.sample import Cover, Source, Window
-from unclouded.scenes.scene import Layer, reflectance_of
+from unclouded.scenes.scene import Layer
+from unclouded.units import to_reflectance
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,39 +98,72 @@ class Look:
 
 
 def glimpse(block: Block, layers: Sequence[Layer], bands: Sequence[str], step: int) -> tuple[NDArray[Any], ...]:
-    """What a `Look` keeps of a block: before, after, source, sigma made small, and sums per class and band."""
-    shown, unseen = composite(bands), block.mask == Cover.NODATA
-    small = (-(-block.window.height // step), -(-block.window.width // step))
-    pictures = np.full((2, 3, *small), np.nan, np.float32)
-    sums = np.zeros((2, 2, len(Cover), len(bands)))
-    for k, counts in enumerate((block.delivered, block.clear)):
-        for layer, dn in zip(layers, counts, strict=True):
-            values, valid = reflectance_of(dn, layer)
-            for n, band in enumerate(layer.bands):
-                b = bands.index(band)
-                seen = spread(valid[n], layer.factor, block.window) & ~(unseen if k == 0 else False)
-                value = np.where(seen, spread(values[n], layer.factor, block.window), np.float32(0))
-                sums[k, 0, :, b] = np.bincount(block.mask.ravel(), value.ravel(), len(Cover))
-                sums[k, 1, :, b] = np.bincount(block.mask.ravel(), seen.ravel(), len(Cover))
-                for channel in np.flatnonzero(np.equal(shown, b)):
-                    pictures[k, channel] = _shrink(np.where(seen, value, np.float32(np.nan)), step)
-    known = (block.sigma != SIGMA_UNKNOWN).all(0)
-    sigma = np.where(known, block.sigma.mean(0, dtype=np.float32) / SIGMA_UNIT, np.float32(np.nan)).astype(np.float32)
-    middle = step // 2
-    source = np.pad(block.source, [(0, -n % step) for n in block.source.shape], mode="edge")[middle::step, middle::step]
-    return pictures[0], pictures[1], source, _shrink_sigma(sigma, step), sums
+    """What a `Look` keeps of a block: before, after, source, sigma made small, and sums per class and band.
+
+    The sums are taken over every `step`-th pixel of every `step`-th row: a mean spectrum needs no more.
+    """
+    before = after = _seen(block, layers, block.delivered, bands, step, hidden=block.mask == Cover.NODATA)
+    if any(one is not other for one, other in zip(block.delivered, block.clear, strict=True)):
+        after = _seen(block, layers, block.clear, bands, step, hidden=None)
+    return before[0], after[0], _thin(block.source, step), _small_sigma(block.sigma, step), np.stack([before[1], after[1]])
+
+
+def _seen(
+    block: Block, layers: Sequence[Layer], counts: Sequence[NDArray[Any]], bands: Sequence[str], step: int,
+    hidden: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:  # fmt: skip
+    """The picture (3, h, w) of counts per layer and their sums (2 sum/count, classes, C), without pixels that are `hidden`."""
+    shown, classes = composite(bands), _thin(block.mask, step).ravel()
+    picture = np.full((3, -(-block.window.height // step), -(-block.window.width // step)), np.nan, np.float32)
+    sums = np.zeros((2, len(Cover), len(bands)))
+    for layer, dn in zip(layers, counts, strict=True):
+        for n, band in enumerate(layer.bands):
+            fine, b = spread(dn[n], layer.factor, block.window), bands.index(band)
+            value, seen = _reflectance(_thin(fine, step), layer, n, None if hidden is None else _thin(hidden, step))
+            sums[0, :, b] = np.bincount(classes, np.where(seen, value, np.float32(0)).ravel(), len(Cover))
+            sums[1, :, b] = np.bincount(classes, seen.ravel(), len(Cover))
+            for channel in np.flatnonzero(np.equal(shown, b)):
+                value, seen = _reflectance(fine, layer, n, hidden)
+                picture[channel] = _shrink(value if seen.all() else np.where(seen, value, np.float32(np.nan)), step)
+    return picture, sums
+
+
+def _reflectance(
+    dn: NDArray[Any], layer: Layer, n: int, hidden: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    value, seen = to_reflectance(dn, quantification=layer.quantification, offset=layer.offset[n], nodata=layer.nodata)
+    return value, seen if hidden is None else seen & ~hidden
+
+
+def _thin(image: NDArray[Any], step: int) -> NDArray[Any]:
+    """The middle pixel of every step x step pixels of (h, w), the last one of smaller rests."""
+    rows, cols = (np.minimum(np.arange(step // 2, n + step // 2, step), n - 1) for n in image.shape)
+    return image[rows[:, None], cols]
 
 
 def _shrink(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Means over step x step pixels of (h, w), the last ones smaller; NaN where there is nothing."""
     if step == 1:
         return values
-    padded = np.pad(values, [(0, -n % step) for n in values.shape], constant_values=np.nan)
-    cells = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)
-    seen = np.isfinite(cells)
-    count = seen.sum(axis=(1, 3))
-    total = np.where(seen, cells, 0).sum(axis=(1, 3), dtype=np.float64)
+    seen = np.isfinite(values)
+    count = _totals(seen, step)
+    total = _totals(values if seen.all() else np.where(seen, values, np.float32(0)), step)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0).astype(np.float32)
+
+
+def _totals(values: NDArray[Any], step: int) -> NDArray[np.float64]:
+    """Sums over step x step pixels of (h, w)."""
+    down = np.add.reduceat(values, np.arange(0, values.shape[0], step), 0, np.float64)
+    return np.add.reduceat(down, np.arange(0, values.shape[1], step), 1)
+
+
+def _small_sigma(sigma: NDArray[np.uint16], step: int) -> NDArray[np.float32]:
+    """Mean sigma over bands and pixels from counts (C, h, w); observed 0, unknown NaN."""
+    if not sigma.any():
+        return np.zeros((-(-sigma.shape[1] // step), -(-sigma.shape[2] // step)), np.float32)
+    known = (sigma != SIGMA_UNKNOWN).all(0)
+    mean = sigma.mean(0, dtype=np.float32) / SIGMA_UNIT
+    return _shrink_sigma(np.where(known, mean, np.float32(np.nan)).astype(np.float32), step)
 
 
 def _shrink_sigma(sigma: NDArray[np.float32], step: int) -> NDArray[np.float32]:
