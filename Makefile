@@ -51,8 +51,8 @@ docs: $(VENV)/.docs  ## the pages, in site/
 bench: $(VENV)/.dev  ## every benchmark at its quick size
 	$(BIN)/python -m benchmarks
 
-reproduce: $(VENV)/.dev  ## a paper's table with the data at hand: NAME=... [DATA=folder]
-	$(BIN)/python -m unclouded.evaluation.reproduce $(NAME) $(if $(DATA),--data $(DATA))
+reproduce: $(VENV)/.dev  ## a paper's table with the data at hand: NAME=... [DATA=folder] [RUNS=folder]
+	$(BIN)/python -m unclouded.reproduce $(NAME) $(if $(DATA),--data $(DATA)) $(if $(RUNS),--runs $(RUNS))
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) demo-out site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -30,6 +30,10 @@ def evaluate(
     rule: Annotated[str, typer.Option(help="How regions are matched: exact, or as_published_substring.")] = "exact",
     dates: Annotated[int, typer.Option(help="Inputs per series.")] = 3,
     mask: Annotated[str | None, typer.Option(help="The detector that says what is hidden.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Show the data in another way; a wrong name lists the ways.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="A run of vgg16-landcover, or weights of a VGG: for precision, recall and F1.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     store: Annotated[bool, typer.Option("--store", help="Keep every prediction as a GeoTIFF.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
@@ -46,10 +50,11 @@ def evaluate(
         raise UsageError(f"--rule {rule} is not known.", do="use exact or as_published_substring.")
     part: Any = None if split == "all" else split
     matched: Any = rule
-    samples = open_data(data, split=part, rule=matched, dates=dates, mask=mask)
+    samples = open_data(data, split=part, rule=matched, dates=dates, mask=mask, protocol=protocol or "")
     results = run(
-        model, samples, benchmark, out=out, preset_name=preset, mask=mask, jobs=workers, store=store, fresh=overwrite,
-        seed=seed, progress=_counted if sys.stderr.isatty() else None,
+        model, samples, benchmark, out=out, preset_name=preset, mask=mask, protocol_name=protocol,
+        features=None if features is None else str(features), jobs=workers, store=store, fresh=overwrite, seed=seed,
+        progress=_counted if sys.stderr.isatty() else None,
     )  # fmt: skip
     if as_json:
         print(json.dumps(results.told, indent=2, default=str))
@@ -66,19 +71,27 @@ def _print_scores(results: Results) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from unclouded.evaluation.results import headline
+
     models: dict[str, Any] = results.told["models"]
     rows = next(iter(models.values()))["rows"]
     table = Table("", *models, box=None, pad_edge=False)
     for name, first in rows.items():
         if first["count"]:
             table.add_row(f"{name} {first['unit']}".strip(), *(_cell(m["rows"].get(name)) for m in models.values()))
+    if results.told["features"] is not None:
+        for name in ("precision", "recall", "f1"):
+            table.add_row(f"{name} of the set", *(_cell({"value": m["manifold"][name]}) for m in models.values()))
+    for variant in next(iter(models.values()))["by_variant"]:
+        name = headline(results)
+        table.add_row(f"{name}, {variant}", *(_cell({"value": m["by_variant"][variant].get(name)}) for m in models.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None or row["value"] is None:
         return "-"
-    span = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+    span = "" if row.get("low") is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
     return f"{row['value']:.4g}{span}"
 
 

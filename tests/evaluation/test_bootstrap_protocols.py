@@ -14,7 +14,6 @@ from unclouded.evaluation.protocols import (
     Transplants,
     blended,
     clear_and_cloudy,
-    scenes,
     shifted_radar,
     stitch,
     transplanted,
@@ -186,7 +185,3 @@ def test_stitching_gives_the_scene_back():
     assert 0 < (~seen).sum() < 16 * 16
     with pytest.raises(UsageError):
         stitch(patches, origins[:2])
-
-
-def test_patches_without_a_grid_make_no_scene():
-    assert scenes([series(), series()]) == {}

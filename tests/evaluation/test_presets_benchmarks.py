@@ -34,7 +34,7 @@ def test_rows_are_distinct_and_look_at_known_areas(name):
 
 CHANGES = {
     "bands": ("B04",), "clip": None, "scale": 2.0, "preview": True, "crop": Crop("centre", 64), "mask": "tum",
-    "mask_on": "crop", "refused": "skip", "cover_edges": FIFTHS,
+    "mask_on": "crop", "refused": "skip", "cover_edges": FIFTHS, "neighbours": 5,
 }  # fmt: skip
 
 

@@ -117,6 +117,11 @@ _ALL = (
         about="reference images 13, 25 and 72 days away", preset="glfcr2022", table="glfcr2022_table4", by="interval",
     ),
     Benchmark(
+        name="ebel2020-table1", source="Ebel et al. 2020, Table I", dataset="SEN12MS-CR", split="none: layers, no scores",
+        about="layers of the generator", preset="ebel2020",
+        notes=("published: unavailable (the table has no body in the text at hand)",),
+    ),
+    Benchmark(
         name="ebel2020-table2", source="Ebel et al. 2020, Table II", dataset="SEN12MS-CR", split=_CR_TEST,
         about="share of paired training data against precision, recall and F1", preset="ebel2020",
         notes=("published: unavailable (the table has no body in the text at hand)",),
@@ -130,6 +135,19 @@ _ALL = (
         name="ebel2020-table4", source="Ebel et al. 2020, Table IV", dataset="SEN12MS-CR", split=_CR_TEST,
         about="trained on synthetic clouds, tested on synthetic and on real ones", preset="ebel2020",
         notes=("published: unavailable (the table has no body in the text at hand)",),
+    ),
+    Benchmark(
+        name="darbaghshahi2021-table1", source="Darbaghshahi et al. 2021, Table 1", dataset="SEN1-2",
+        split="none: layers, no scores", about="layers of generator and discriminator", preset="darbaghshahi2021",
+        notes=("printed in reproduce/darbaghshahi2021-table1",),
+    ),
+    Benchmark(
+        name="darbaghshahi2021-table2", source="Darbaghshahi et al. 2021, Table 2", dataset="SEN1-2",
+        split="none: layers, no scores", about="layers of a dilated residual inception block", preset="darbaghshahi2021",
+        notes=(
+            "printed in reproduce/darbaghshahi2021-table2",
+            "D is a transposed convolution in the legend; section 2.1 has dilated convolutions there, which ours are",
+        ),
     ),
     Benchmark(
         name="darbaghshahi2021-table3", source="Darbaghshahi et al. 2021, Table 3", dataset="SEN1-2", split="unpublished",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,14 @@ from unclouded.datasets.simulated import simulate
 from unclouded.datasets.split import Rule, Split
 from unclouded.errors import InputMissing
 from unclouded.evaluation.scoring import classify
-from unclouded.sample import HIDING, Sample
+from unclouded.evaluation.views import protocol as view_of
+from unclouded.sample import HIDING, Sample, Window
 
 SIMULATED = "simulated"
 DETECTOR = "meraner2020"
+PLACES = 4  # simulated ones
+SIMULATED_START = "2024-04-01"
+SERIES_DAYS, SERIES_COVERS = (0, 13, 25, 40, 72), (0.6, 0.0, 0.0, 0.4, 0.0)  # of a simulated series
 
 
 def open_data(
@@ -32,14 +37,17 @@ def open_data(
     sampler: Sampler = "corrected",
     mask: str | None = None,
     s1: bool | None = None,
+    cover: tuple[float, float] = (0.0, 1.0),
+    protocol: str = "",
 ) -> SEN12MSCR | SEN12MSCRTS | list[Sample]:
     """The data set in a folder: SEN12MS-CR by its `*_s2_cloudy` folders, else SEN12MS-CR-TS; 'simulated' makes four places.
 
-    `dates`: inputs per series, drawn by the `sampler` with covers by `mask`. `s1` None: radar where the folder has any.
-    Raises InputMissing where neither layout is found.
+    `dates`: inputs per series, drawn by the `sampler` with covers by `mask` in the range `cover`; 0, and under a protocol for
+    series: whole series. `s1` None: radar where the folder has any. Raises InputMissing where neither layout is found.
     """
+    series = bool(protocol) and view_of(protocol).series
     if str(root) == SIMULATED:
-        return [simulated(seed, dates=dates) for seed in range(4)]
+        return simulated_places(dates=dates, protocol=protocol, cover=cover)
     folder = Path(root)
     if not folder.is_dir():
         raise InputMissing("There is no data set here.", where=folder, do="give the folder that holds the ROIs... folders.")
@@ -49,7 +57,10 @@ def open_data(
     radar = any(folder.glob("ROIs*/*/S1")) if s1 is None else s1
     name = mask or DETECTOR
     measure = Measure(name, partial(cloud_of, mask=name))
-    return SEN12MSCRTS(folder, split=split, rule=rule, s1=radar, dates=dates or None, sampler=sampler, measure=measure)
+    drawn = None if series or not dates else dates
+    return SEN12MSCRTS(
+        folder, split=split, rule=rule, s1=radar, dates=drawn, sampler=sampler, cover=cover, measure=measure
+    )  # fmt: skip
 
 
 def cloud_of(sample: Sample, mask: str) -> NDArray[np.float32]:
@@ -57,9 +68,32 @@ def cloud_of(sample: Sample, mask: str) -> NDArray[np.float32]:
     return HIDING[classify(replace(sample, cloud=None), mask)[1]].astype(np.float32)
 
 
-def simulated(seed: int, *, dates: int = 3, side: int = 64) -> Sample:
-    """A patch of the simulated place: the first date, mostly hidden, is to be restored and its truth is known."""
-    covers = [0.6, 0.3, 0.1, 0.0, *[0.4] * dates][:dates]
-    place = simulate(seed=seed, size=(side, side), dates=dates, level="L1C", bands=L1C, cover=covers)
+def simulated_places(
+    *, dates: int = 3, protocol: str = "", cover: tuple[float, float] = (0.0, 1.0), count: int = PLACES, side: int = 64
+) -> list[Sample]:
+    """What stands for a data set where there is none: samples of simulated places that fit a protocol.
+
+    Under a protocol for series, dates that any of them can use; for stitching, overlapping patches of every place.
+    """
+    if protocol and view_of(protocol).series:
+        return [simulated(seed, days=SERIES_DAYS, covers=SERIES_COVERS, side=side) for seed in range(count)]
+    covers = [0.6, 0.3, 0.1, 0.0, *[0.4] * dates][:dates] if cover == (0.0, 1.0) else [sum(cover) / 2] * dates
+    if protocol != "stitched":
+        return [simulated(seed, days=tuple(5 * t for t in range(dates)), covers=covers, side=side) for seed in range(count)]
+    step, found = side // 2, []
+    for seed in range(count):
+        place = simulated(seed, days=tuple(5 * t for t in range(dates)), covers=covers, side=side + step)
+        for k, (row, col) in enumerate([(0, 0), (0, step), (step, 0), (step, step)]):
+            patch = place.crop(Window(row, col, side, side))
+            found.append(replace(patch, place=replace(patch.place, id=f"{place.place.id}_p{k}")))
+    return found
+
+
+def simulated(seed: int, *, days: Sequence[int], covers: Sequence[float], side: int) -> Sample:
+    """A patch of the simulated place, imaged on some days; the first date is to be restored and its truth is known."""
+    first = np.datetime64(SIMULATED_START, "D")
+    place = simulate(
+        seed=seed, size=(side, side), dates=[first + n for n in days], level="L1C", bands=L1C, cover=list(covers)
+    )  # fmt: skip
     sample = place.target(0)
     return replace(sample, place=replace(sample.place, id=f"{SIMULATED}-{seed}"))

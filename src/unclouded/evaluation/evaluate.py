@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,13 @@ from unclouded import __version__
 from unclouded.errors import InputMissing, SomeUnitsFailed, UncloudedError, UsageError
 from unclouded.evaluation.baselines import BASELINES
 from unclouded.evaluation.benchmarks import Benchmark, benchmark
+from unclouded.evaluation.features import FeatureNetwork, packed
+from unclouded.evaluation.features import load as load_features
 from unclouded.evaluation.presets import Preset, preset
-from unclouded.evaluation.results import Line, Results, aggregate
-from unclouded.evaluation.scoring import Case, prepare, score
+from unclouded.evaluation.protocols import stitch
+from unclouded.evaluation.results import Line, Results, Set, aggregate
+from unclouded.evaluation.scoring import Case, crop_window, prepare, score
+from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
 from unclouded.scenes.scene import Scene
 from unclouded.workers import in_processes
@@ -34,14 +38,6 @@ if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
 
 Progress = Callable[[int, int], None]
-
-
-class Samples(Protocol):
-    """A data set: how many samples, and the i-th. A list is one; a folder reader that opens files in __getitem__ another."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,9 @@ class Contender:
         return load(name, self.settings)
 
 
+Restored = tuple[NDArray[np.float32], NDArray[np.float32] | None, float]  # reflectance (C, H, W), sigma, seconds
+
+
 @dataclass(frozen=True)
 class Run:
     """All that a worker must know."""
@@ -74,41 +73,95 @@ class Run:
     mask: str | None
     contenders: tuple[Contender, ...]
     store: Path | None = None
+    features: str | None = None  # weights of a feature network
     loaded: dict[str, CloudRemover] = field(default_factory=dict)  # per process
+    networks: dict[str, FeatureNetwork] = field(default_factory=dict)  # per process
 
-    def predict(self, contender: Contender, sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, float]:
-        """One prediction: reflectance (C, H, W), sigma or None, seconds."""
+    def predict(self, contender: Contender, sample: Sample) -> Restored:
+        """One prediction: reflectance (C, H, W), sigma or None, seconds. A model of fewer bands leaves the others NaN."""
         import torch
 
         if sample.target_date is None:
             raise InputMissing("A sample without a target date cannot be restored.", where=sample.place.id)
         if contender.name not in self.loaded:
             self.loaded[contender.name] = contender.load()
-        batch, start = Batch.stack([sample]), time.perf_counter()
         remover = self.loaded[contender.name]
+        at = bands_for(remover, sample.place.bands)
+        batch, start = Batch.stack([sample if at is None else only_bands(sample, at)]), time.perf_counter()
         getattr(remover.needs, "check_batch", lambda _: None)(batch)
         with torch.inference_mode():
             guess = remover.adapt(Scene.of(sample), sample.target_date)(batch)
-        sigma = None if guess.sigma is None else guess.sigma[0].cpu().numpy()
-        return guess.s2[0].cpu().numpy(), sigma, time.perf_counter() - start
+        images = [None if x is None else x[0].cpu().numpy() for x in (guess.s2, guess.sigma)]
+        count = len(sample.place.bands)
+        s2, sigma = (x if x is None or at is None else among(x, at, count) for x in images)
+        assert s2 is not None
+        return s2, sigma, time.perf_counter() - start
+
+    def restored(self, contender: Contender, index: int, case: Case) -> Restored:
+        """The prediction for a case: of the sample, or stitched from those of the patches where the view has `parts`."""
+        parts = getattr(self.samples, "parts", None)
+        if parts is None:
+            return self.predict(contender, case.sample)
+        patches = parts(index)
+        origins = [p.place.origin for p in patches]
+        each = [self.predict(contender, p) for p in patches]
+        sigmas = [sigma for _, sigma, _ in each if sigma is not None]
+        scene = stitch([s2 for s2, _, _ in each], origins)
+        window = (slice(None), *crop_window(self.preset.crop, (scene.shape[1], scene.shape[2])).slices)
+        sigma = stitch(sigmas, origins)[window] if len(sigmas) == len(each) else None
+        return scene[window], sigma, sum(seconds for *_, seconds in each)
 
     def one(self, index: int, names: Sequence[str]) -> list[Line]:
         """The lines of one image for some contenders. A model's own refusal is a line with its reason."""
         try:
             case = prepare(self.preset, self.samples[index], self.mask)
+            truth = None if self.features is None else self._feature(case, case.target)
         except UncloudedError as error:
             return [Line(index=index, model=name, failed=str(error)) for name in names]
-        return [self._line(index, case, c) for c in self.contenders if c.name in names]
+        return [self._line(index, case, c, truth) for c in self.contenders if c.name in names]
 
-    def _line(self, index: int, case: Case, contender: Contender) -> Line:
+    def _line(self, index: int, case: Case, contender: Contender, truth: NDArray[np.float32] | None) -> Line:
         try:
-            prediction, sigma, seconds = self.predict(contender, case.sample)
+            prediction, sigma, seconds = self.restored(contender, index, case)
             scores = score(self.preset, case, prediction, sigma)
+            shown = np.where(np.isfinite(prediction), prediction, case.given)
+            features = "" if truth is None else packed(truth, self._feature(case, shown))
         except UncloudedError as error:
             return Line(index=index, model=contender.name, failed=str(error))
         if self.store is not None:
             _store(self.store / contender.name, index, case.sample, prediction, sigma)
-        return Line(index=index, model=contender.name, scores=scores, seconds=seconds)
+        variant = getattr(self.samples, "variant", lambda _: "")(index)
+        return Line(
+            index=index, model=contender.name, scores=scores, seconds=seconds, variant=variant, features=features
+        )  # fmt: skip
+
+    def _feature(self, case: Case, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self.features is not None
+        if self.features not in self.networks:
+            self.networks[self.features] = load_features(self.features)
+        return self.networks[self.features].of(image, case.sample.place.bands)
+
+
+def bands_for(remover: CloudRemover, bands: tuple[str, ...]) -> list[int] | None:
+    """Where the bands that a model takes stand among those there are; None: it is shown all (and may refuse them)."""
+    wanted = remover.needs.bands
+    if wanted is None or wanted == bands or not set(wanted) <= set(bands):
+        return None
+    return [bands.index(b) for b in wanted]
+
+
+def only_bands(sample: Sample, at: Sequence[int]) -> Sample:
+    """The sample with some of its bands."""
+    target = None if sample.target is None else sample.target[list(at)]
+    place = replace(sample.place, bands=tuple(sample.place.bands[k] for k in at))
+    return replace(sample, place=place, s2=sample.s2[:, list(at)], target=target)
+
+
+def among(image: NDArray[np.float32], at: Sequence[int], count: int) -> NDArray[np.float32]:
+    """Some bands (n, H, W) among `count`; the others NaN."""
+    whole = np.full((count, *image.shape[1:]), np.nan, np.float32)
+    whole[list(at)] = image
+    return whole
 
 
 def evaluate(
@@ -119,6 +172,8 @@ def evaluate(
     out: str | os.PathLike[str],
     preset_name: str | None = None,
     mask: str | None = None,
+    protocol_name: str | None = None,
+    features: str | None = None,
     jobs: int = 1,
     store: bool = False,
     fresh: bool = False,
@@ -130,8 +185,10 @@ def evaluate(
     """Score models on a data set and write results.json (and report.html) into the folder `out`.
 
     `models`: names of `unclouded.models` or of the baselines, or Contenders. `preset_name` and `mask` replace what the
-    benchmark says. `jobs`: processes. `store`: keep every prediction as a GeoTIFF under out/predictions. A second call goes
-    on where the first stopped, unless `fresh`. `draws` of the bootstrap over regions, by `seed`. `progress(done, all)`.
+    benchmark says; `protocol_name` shows the data in another way (see `views`). `features`: weights of a network, for
+    precision, recall and F1 of the set. `jobs`: processes. `store`: keep every prediction as a GeoTIFF under out/predictions.
+    A second call goes on where the first stopped, unless `fresh`. `draws` of the bootstrap over regions, by `seed`.
+    `progress(done, all)`.
 
     Raises UsageError (unknown names, a folder of another run), SomeUnitsFailed once everything else is done and written.
     """
@@ -140,14 +197,20 @@ def evaluate(
     contenders = _contenders(models)
     if not len(samples):
         raise InputMissing("The data set is empty: there is nothing to evaluate.")
+    network = None if features is None else load_features(features)
+    told = Set(protocol=_protocol(protocol_name, mask or by.mask), features=None if network is None else network.told())
+    if protocol_name is not None:
+        samples = viewed(protocol_name, samples, mask or by.mask)
+        mask = "given" if protocol(protocol_name).clouds else mask
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(samples, by, mask, contenders, folder / "predictions" if store else None)
-    lines = _all_lines(run, chosen, folder, jobs, fresh, progress)
-    results = aggregate(chosen, by, [c.name for c in contenders], lines, draws=draws, seed=seed)
+    run = Run(samples, by, mask, contenders, folder / "predictions" if store else None, features)
+    lines = _all_lines(run, _header(run, chosen, told), folder, jobs, fresh, progress)
+    results = aggregate(chosen, by, [c.name for c in contenders], lines, draws=draws, seed=seed, of=told)
     _write(folder / "results.json", json.dumps(results.told, indent=1, ensure_ascii=False))
     if report and results.images:
-        from unclouded.evaluation.report import examples, render
+        from unclouded.evaluation.examples import examples
+        from unclouded.evaluation.report import render
 
         _write(folder / "report.html", render(results, examples(run, results)))
     failed = [line for line in lines if line.failed]
@@ -171,10 +234,20 @@ def _contenders(models: Sequence[str | Contender]) -> tuple[Contender, ...]:
     return found
 
 
-def _all_lines(run: Run, chosen: Benchmark, folder: Path, jobs: int, fresh: bool, progress: Progress | None) -> list[Line]:
+def _protocol(name: str | None, mask: str) -> dict[str, Any] | None:
+    """What results.json says of a protocol."""
+    if name is None:
+        return None
+    view = protocol(name)
+    return {"name": name, "about": view.about, "source": view.source, "clouds_from": mask}
+
+
+def _all_lines(
+    run: Run, header: Mapping[str, Any], folder: Path, jobs: int, fresh: bool, progress: Progress | None
+) -> list[Line]:
     with ExitStack() as stack:
         journals = {
-            c.name: stack.enter_context(_Journal(folder / f"{c.name}.jsonl", _header(run, chosen, c), fresh))
+            c.name: stack.enter_context(_Journal(folder / f"{c.name}.jsonl", {**header, **_of(c)}, fresh))
             for c in run.contenders
         }
         total = len(run.samples)
@@ -192,12 +265,16 @@ def _all_lines(run: Run, chosen: Benchmark, folder: Path, jobs: int, fresh: bool
         return [line for journal in journals.values() for line in journal.lines()]
 
 
-def _header(run: Run, chosen: Benchmark, contender: Contender) -> dict[str, Any]:
+def _header(run: Run, chosen: Benchmark, told: Set) -> dict[str, Any]:
     return {
         "format": 1, "unclouded": __version__, "benchmark": chosen.name, "preset": run.preset.name,
-        "preset_digest": run.preset.digest, "mask": run.mask, "model": contender.model or contender.name,
-        "settings": dict(contender.settings), "images": len(run.samples),
+        "preset_digest": run.preset.digest, "mask": run.mask, "protocol": told.protocol,
+        "features": told.features and told.features["sha256"], "images": len(run.samples),
     }  # fmt: skip
+
+
+def _of(contender: Contender) -> dict[str, Any]:
+    return {"model": contender.model or contender.name, "settings": dict(contender.settings)}
 
 
 class _Journal:

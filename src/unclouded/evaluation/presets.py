@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from unclouded.errors import UsageError
 from unclouded.metrics.areas import FIFTHS, TENTHS
-from unclouded.metrics.average import POOL_ALL
+from unclouded.metrics.average import POOL_ALL, POOL_SERIES
 from unclouded.metrics.calibration import Coverage, Spread, Uce
 from unclouded.metrics.pair import Metric
 from unclouded.metrics.pixel import R2, BandErrors, BandRmse, Bias, Correlation, Mae, Mse, NormalisedRmse, Psnr, Rmse
@@ -36,7 +36,8 @@ class Crop(NamedTuple):
 class Row:
     """One number of a result: a metric, where it looks, what it compares with, and when sums are added.
 
-    `pooled`: 1 is the mean of a value per image, n of a value per batch of n images, POOL_ALL one value of all pixels.
+    `pooled`: 1 is the mean of a value per image, n of a value per batch of n images, POOL_SERIES of a value per series (its
+    frames pooled), POOL_ALL one value of all pixels.
     `bands`: of the bands that the preset scores, None all. `clipped` False: before the preset's clipping.
     """
 
@@ -58,7 +59,7 @@ class Preset:
     `mask`: the detector of masks/ whose classes make the areas; `auto` takes the sample's own cloud, else `meraner2020`.
     `mask_on`: whether the detector sees the patch or only the crop. `refused`: pixels a model leaves open are skipped, or
     take the cloudy input's value, as a product would show them. `preview`: both images are stretched to 8 bit, each by its
-    own range, and divided by 255.
+    own range, and divided by 255. `neighbours`: the k of precision and recall of the set (Ebel 2020, App. B), itself counted.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Preset:
     mask_on: Literal["patch", "crop"] = "patch"
     refused: Literal["skip", "input"] = "input"
     cover_edges: tuple[float, ...] = TENTHS
+    neighbours: int = 10
     notes: tuple[str, ...] = ()
 
     @property
@@ -229,7 +231,7 @@ EBEL = Preset(
     refused="skip",
     notes=(
         "the printed SAM is one angle per whole image; its unit is not stated",
-        "improved precision, recall and F1 (k = 10) need a feature network: metrics.manifold",
+        "improved precision, recall and F1 (k = 10) need a feature network: --features",
     ),
 )
 
@@ -267,24 +269,33 @@ UNCRTAINTS = Preset(
     ),
 )
 
+_FRAMES: dict[str, Any] = {"pooled": POOL_SERIES}
 UTILISE = Preset(
     name="utilise2023",
     source="U-TILISE (Stucker et al. 2023), lib/metrics.py (the published code)",
     rows=(
-        Row(name="MAE", metric=Mae()),
-        Row(name="MSE", metric=Mse()),
-        Row(name="RMSE", metric=Rmse()),
-        Row(name="PSNR", metric=Psnr(), unit="dB", better="higher"),
-        Row(name="SSIM", metric=Ssim("zero_5", floor=0.0), better="higher"),
-        Row(name="SAM", metric=Sam("radians", "skip"), unit="rad"),
-        Row(name="MAE occluded", metric=Mae(), area="hidden"),
-        Row(name="MAE observed", metric=Mae(), area="clear"),
-        Row(name="PSNR occluded", metric=Psnr(), area="hidden", unit="dB", better="higher"),
-        Row(name="PSNR observed", metric=Psnr(), area="clear", unit="dB", better="higher"),
+        Row(name="MAE", metric=Mae(), **_FRAMES),
+        Row(name="MSE", metric=Mse(), **_FRAMES),
+        Row(name="RMSE", metric=Rmse(), **_FRAMES),
+        Row(name="PSNR", metric=Psnr(), unit="dB", better="higher", **_FRAMES),
+        Row(name="SSIM", metric=Ssim("zero_5", floor=0.0), better="higher", **_FRAMES),
+        Row(name="SAM", metric=Sam("radians", "skip"), unit="rad", **_FRAMES),
+        *(
+            row
+            for part, area in (("occluded", "hidden"), ("observed", "clear"))
+            for row in (
+                Row(name=f"MAE {part}", metric=Mae(), area=area, **_FRAMES),
+                Row(name=f"MSE {part}", metric=Mse(), area=area, **_FRAMES),
+                Row(name=f"RMSE {part}", metric=Rmse(), area=area, **_FRAMES),
+                Row(name=f"PSNR {part}", metric=Psnr(), area=area, unit="dB", better="higher", **_FRAMES),
+                Row(name=f"SAM {part}", metric=Sam("radians", "skip"), area=area, unit="rad", **_FRAMES),
+            )
+        ),
     ),
     refused="skip",
     notes=(
-        "the code pools the frames of a series before it takes the value; one target date per sample makes that the image",
+        "all frames of a series are pooled before a value is taken, then series are averaged (a batch of one series); an "
+        "image that is alone of its series is a series of one frame",
         "similarities below 0 count as 0",
     ),
 )

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, RecordError, UsageError
-from unclouded.evaluation.scoring import roi_of
 from unclouded.metrics.areas import bin_of
 from unclouded.sample import HIDDEN_FROM, Sample
 
@@ -173,12 +172,3 @@ def stitch(patches: Sequence[Image], origins: Sequence[tuple[int, int]]) -> Imag
         total[(slice(None), *at)] += np.where(seen, patch, 0)
         count[at] += seen
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
-
-
-def scenes(samples: Sequence[Sample]) -> dict[str, list[int]]:
-    """Positions of the patches of every region that has at least two with a grid: what `stitch` can put together."""
-    found: dict[str, list[int]] = {}
-    for k, sample in enumerate(samples):
-        if sample.place.grid is not None:
-            found.setdefault(roi_of(sample.place.id), []).append(k)
-    return {roi: members for roi, members in found.items() if len(members) > 1}

@@ -7,129 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unclouded.bands import BY_NAME
 from unclouded.evaluation import charts
-from unclouded.evaluation.results import Results
-from unclouded.evaluation.scoring import prepare
-from unclouded.metrics.average import values
-from unclouded.products.preview import composite, heat
-from unclouded.products.report import data_uri
+from unclouded.evaluation.examples import Example
+from unclouded.evaluation.results import NO_FEATURES, Results, headline
+from unclouded.metrics.average import POOL_ALL, POOL_SERIES
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from unclouded.evaluation.evaluate import Run
-
-Image = NDArray[np.float32]
-CURVES = 4  # charts over cover, one per headline row
-GAMMA = 0.7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One image as pictures: its id, why it is shown, the input, the truth, every model's prediction and its error."""
-
-    place: str
-    why: str
-    cover: float
-    given: str  # data URIs
-    target: str
-    mask: str
-    predictions: dict[str, tuple[str, str, str]]  # model -> prediction, error map, the headline number
-    spectra: str  # SVG
-    top: float  # upper end of the error maps
-
-
-def headline(results: Results) -> str:
-    """The row by which examples are chosen: PSNR where there is one, else the first."""
-    names = [row.name for row in results.preset.rows]
-    return next((n for n in names if n.lower() == "psnr"), names[0])
-
-
-def examples(run: Run, results: Results) -> list[Example]:
-    """The best, the middle and the worst image of the first model that has any, predicted again by every model."""
-    first = next(model for model, lines in results.lines.items() if lines)
-    row = results.preset.row(headline(results))
-    lines = results.lines[first]
-    scores = values(row.metric, results.states(first, row))
-    known = [k for k in np.argsort(scores, kind="stable") if np.isfinite(scores[k])]
-    if not known:
-        return []
-    low, middle, high = known[0], known[len(known) // 2], known[-1]
-    best, worst = (high, low) if row.better == "higher" else (low, high)
-    chosen = dict.fromkeys((best, middle, worst))
-    why = {worst: "worst", middle: "median", best: "best"}
-    return [_example(run, results, lines[k].index, f"{why[k]} {row.name} of {first}") for k in chosen]
-
-
-def _example(run: Run, results: Results, index: int, why: str) -> Example:
-    case = prepare(run.preset, run.samples[index], run.mask)
-    bands, target = case.sample.place.bands, case.target
-    rgb = list(composite(bands))
-    low, high = _stretch(target[rgb])
-    found: dict[str, Image] = {}
-    for contender in run.contenders:
-        if any(line.index == index for line in results.lines[contender.name]):
-            found[contender.name] = run.predict(contender, case.sample)[0]
-    errors = {name: np.abs(image - target).mean(0) for name, image in found.items()}
-    known = np.concatenate([e[np.isfinite(e)].ravel() for e in errors.values()])
-    top = max(0.02, float(np.ceil(np.percentile(known, 95) * 50) / 50)) if known.size else 0.02
-    row = results.preset.row(headline(results))
-    shown = {
-        name: (_picture(image[rgb], low, high), _error_picture(errors[name], top), _number(results, name, index, row.name))
-        for name, image in found.items()
-    }
-    return Example(
-        place=case.sample.place.id, why=why, cover=case.areas.cover, given=_picture(case.given[rgb], low, high),
-        target=_picture(target[rgb], low, high), mask=_mask_picture(case.areas.hidden, case.areas.shadow),
-        predictions=shown, spectra=_spectra(bands, case.given, target, found), top=top,
-    )  # fmt: skip
-
-
-def _number(results: Results, model: str, index: int, row: str) -> str:
-    line = next(x for x in results.lines[model] if x.index == index)
-    assert line.scores is not None
-    return f"{results.preset.row(row).metric.value(np.array(line.scores.sums[row])):.4g}"
-
-
-def _stretch(rgb: Image) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    known = np.where(np.isfinite(rgb), rgb, np.nan).reshape(3, -1)
-    low, high = np.nanpercentile(known, (1, 99), axis=1)
-    return low, np.maximum(high, low + 0.02)
-
-
-def _picture(rgb: Image, low: NDArray[np.floating], high: NDArray[np.floating]) -> str:
-    seen = np.isfinite(rgb).all(0)
-    unit = np.clip((np.where(seen, rgb, 0) - low[:, None, None]) / (high - low)[:, None, None], 0, 1) ** GAMMA
-    return data_uri(np.dstack([*np.rint(255 * unit).astype(np.uint8), np.where(seen, 255, 0).astype(np.uint8)]))
-
-
-def _error_picture(error: NDArray[np.floating], top: float) -> str:
-    seen = np.isfinite(error)
-    colours = heat(np.clip(np.where(seen, error, 0) / top, 0, 1))
-    return data_uri(np.dstack([colours, np.where(seen, 255, 0).astype(np.uint8)]))
-
-
-def _mask_picture(hidden: NDArray[np.bool_], shadow: NDArray[np.bool_]) -> str:
-    colours = np.array([(126, 158, 110, 255), (236, 238, 240, 255), (74, 84, 110, 255)], np.uint8)
-    return data_uri(colours[np.where(shadow, 2, np.where(hidden, 1, 0))])
-
-
-def _spectra(bands: Sequence[str], given: Image, target: Image, found: Mapping[str, Image]) -> str:
-    """Reflectance of the central pixel by wavelength: input, truth, every model (Meraner 2020 Fig. 10)."""
-    order = sorted(range(len(bands)), key=lambda k: BY_NAME[bands[k]].nanometres)
-    row, col = target.shape[1] // 2, target.shape[2] // 2
-    images = {"truth": target, "cloudy input": given, **found}
-    series = {name: [float(image[k, row, col]) for k in order] for name, image in images.items()}
-    return charts.lines(series, [bands[k] for k in order], up="reflectance", along="central pixel", zero=True, turned=True)
+CURVES = 4  # charts over cover and variants, one per headline row
+MEANS = {POOL_ALL: "all pooled", POOL_SERIES: "per series", 1: "per image"}
 
 
 def render(results: Results, shown: Sequence[Example]) -> str:
@@ -139,7 +30,9 @@ def render(results: Results, shown: Sequence[Example]) -> str:
     return _template().render(
         told=told, models=models, source=results.preset.source, examples=shown, row=headline(results),
         columns=_columns(results), summary=_summary(results, models), rows=_rows(results, models),
-        over_cover=_over_cover(results, models), over_bands=_over_bands(results, models),
+        over_cover=_over_groups(results, models, "by_cover", "cloud cover, %"),
+        over_variants=_over_groups(results, models, "by_variant", _varied(told)), manifold=_manifold(told, models),
+        over_bands=_over_bands(results, models),
         calibration=_calibration(told, models), paired=_paired(results), groups=_groups(results, models),
         warnings=_warnings(told, models), facts=_facts(told),
     )  # fmt: skip
@@ -226,23 +119,35 @@ def _rows(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
         each = [results.told["models"][m]["rows"][row.name] for m in models]
         table.append({
             "name": row.name, "unit": row.unit, "area": row.area.replace("_", " "), "against": row.against,
-            "how": "all pooled" if row.pooled == 0 else "per image" if row.pooled == 1 else f"batches of {row.pooled}",
+            "how": MEANS.get(row.pooled, f"batches of {row.pooled}"),
             "cells": [_figure(e["value"], row.unit) for e in each], "ranges": [_range(e) for e in each],
             "count": max((e["count"] for e in each), default=0),
         })  # fmt: skip
     return table
 
 
-def _over_cover(results: Results, models: Sequence[str]) -> list[str]:
-    """Charts of the first headline rows over bins of cover."""
+def _over_groups(results: Results, models: Sequence[str], kind: str, along: str) -> list[str]:
+    """Charts of the first headline rows over groups of images: bins of cover, or variants of a protocol."""
     found = []
-    for name in _columns(results)[:CURVES]:
-        bins = list(results.told["models"][models[0]]["by_cover"]) if models else []
-        series = {m: [_plain(results.told["models"][m]["by_cover"][b].get(name)) for b in bins] for m in models}
+    groups = list(results.told["models"][models[0]][kind]) if models else []
+    for name in _columns(results)[:CURVES] if groups else []:
+        series = {m: [_plain(results.told["models"][m][kind].get(g, {}).get(name)) for g in groups] for m in models}
         row = results.preset.row(name)
         up = f"{name} [{row.unit}]" if row.unit else name
-        found.append(charts.lines(series, [b.replace(" %", "") for b in bins], up=up, along="cloud cover, %"))
+        found.append(charts.lines(series, [g.replace(" %", "") for g in groups], up=up, along=along))
     return found
+
+
+def _varied(told: Mapping[str, Any]) -> str:
+    return told["protocol"]["about"] if told["protocol"] else ""
+
+
+def _manifold(told: Mapping[str, Any], models: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Precision, recall and F1 of every model; nothing where no feature network was given."""
+    if told["features"] is None:
+        return []
+    names = ("precision", "recall", "f1")
+    return [(m, [_figure(told["models"][m]["manifold"][name]) for name in names]) for m in models]
 
 
 def _plain(value: Any) -> float | None:
@@ -302,7 +207,8 @@ def _groups(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
     """Tables of the headline row by cover, season, region, interval and hard case."""
     name = headline(results)
     unit = results.preset.row(name).unit
-    kinds = (("cloud cover", "by_cover"), ("season", "by_season"), ("region", "by_region"), ("leak", "by_leak"),
+    kinds = (("variant", "by_variant"), ("cloud cover", "by_cover"),
+             ("season", "by_season"), ("region", "by_region"), ("leak", "by_leak"),
              ("days between input and target", "by_interval"), ("hard cases", "by_case"))  # fmt: skip
     tables = []
     for title, key in kinds:
@@ -331,6 +237,8 @@ def _warnings(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     counts = {told["models"][m]["images"] for m in models}
     if len(counts) > 1:
         found.append("The models were scored on different numbers of images; compare them in the paired table only.")
+    if any(told["models"][m]["by_variant"] for m in models):
+        found.append("The protocol shows every image in several variants: numbers that name none are over all of them.")
     if told["published"] == "unavailable":
         found.append("published: unavailable. There is no printed number to compare with.")
     return found
@@ -343,6 +251,21 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("preset", f"{told['preset']}, digest {told['preset_digest']}"),
         ("patch list", f"{told['images']} images, sha256 {told['patch_list_sha256']}"),
         ("regions", ", ".join(told["regions"])),
+        ("protocol", _protocol(told)), ("precision, recall, F1", _features(told)),
         ("areas from", ", ".join(f"{name} ({n})" for name, n in told["masks"].items())),
         ("unclouded", f"{told['unclouded']}, NumPy {told['versions']['numpy']}, Python {told['versions']['python']}"),
     ]  # fmt: skip
+
+
+def _protocol(told: Mapping[str, Any]) -> str:
+    view = told["protocol"]
+    if view is None:
+        return "the samples as they are"
+    return f"{view['name']}: {view['about']} ({view['source']}), clouds from {view['clouds_from']}"
+
+
+def _features(told: Mapping[str, Any]) -> str:
+    of = told["features"]
+    if of is None:
+        return f"not computed: {NO_FEATURES}"
+    return f"{of['layer']} ({of['features']} numbers) of {of['network']}, sha256 {of['sha256'][:16]}"

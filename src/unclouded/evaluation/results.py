@@ -19,11 +19,13 @@ from unclouded import __version__
 from unclouded.datasets.split import DIGESTS, regions
 from unclouded.evaluation.benchmarks import Benchmark
 from unclouded.evaluation.bootstrap import holm, interval, paired
+from unclouded.evaluation.features import unpacked
 from unclouded.evaluation.presets import Preset, Row
 from unclouded.evaluation.scoring import Scores
 from unclouded.metrics.areas import bin_names, bin_of
-from unclouded.metrics.average import average, values
+from unclouded.metrics.average import POOL_SERIES, average, series_sums, values
 from unclouded.metrics.calibration import Spread
+from unclouded.metrics.manifold import precision_recall
 from unclouded.metrics.pair import SetMetric
 from unclouded.metrics.pixel import BandErrors, NormalisedRmse
 
@@ -39,6 +41,8 @@ class Line:
     scores: Scores | None = None
     seconds: float = 0.0
     failed: str = ""
+    variant: str = ""  # the group that a protocol puts the image in
+    features: str = ""  # of truth and prediction, packed
 
     @property
     def text(self) -> str:
@@ -54,6 +58,14 @@ class Line:
             return Line(**(told | {"scores": Scores(**scores)}))
         except (json.JSONDecodeError, TypeError, KeyError):
             return None
+
+
+@dataclass(frozen=True)
+class Set:
+    """What holds for a whole run: the protocol that shows the data, and the network whose features are compared."""
+
+    protocol: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,14 @@ class Results:
 
 
 def aggregate(
-    benchmark: Benchmark, preset: Preset, models: Sequence[str], lines: Sequence[Line], *, draws: int = 1000, seed: int = 0
+    benchmark: Benchmark,
+    preset: Preset,
+    models: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    of: Set = Set(),
 ) -> Results:
     """All numbers of a run. Deterministic for given lines and seed."""
     good = {m: [line for line in lines if line.model == m and line.scores is not None] for m in models}
@@ -87,7 +106,7 @@ def aggregate(
         "benchmark": {"name": benchmark.name, "source": benchmark.source, "dataset": benchmark.dataset,
                       "split": benchmark.split, "notes": list(benchmark.notes)},
         "preset": preset.name, "preset_digest": preset.digest, "preset_notes": list(preset.notes),
-        "split_tables_sha256": dict(DIGESTS),
+        "split_tables_sha256": dict(DIGESTS), "protocol": of.protocol, "features": of.features,
         "masks": _counts(_scores(line).mask for line in some),
         "images": len(some),
         "bands": list(_scores(some[0]).bands) if some else [],
@@ -99,6 +118,12 @@ def aggregate(
         "failed": [{"model": line.model, "index": line.index, "why": line.failed} for line in lines if line.failed],
     }  # fmt: skip
     return Results(_plain(told), preset, good)
+
+
+def headline(results: Results) -> str:
+    """The row by which examples are chosen: PSNR where there is one, else the first."""
+    names = [row.name for row in results.preset.rows]
+    return next((n for n in names if n.lower() == "psnr"), names[0])
 
 
 def patch_list_digest(places: Sequence[str]) -> str:
@@ -122,16 +147,29 @@ def _states(lines: Sequence[Line], row: Row) -> NDArray[np.float64]:
     return np.array([_scores(line).sums[row.name] for line in lines], np.float64)
 
 
+def _units(lines: Sequence[Line], row: Row) -> tuple[NDArray[np.float64], list[str], int]:
+    """What is averaged for a row: sums (M, K) of images or of series, the region of each, and how they are pooled on."""
+    states, regions = _states(lines, row), [_scores(line).roi for line in lines]
+    if row.pooled != POOL_SERIES:
+        return states, regions, row.pooled
+    sums, first = series_sums(states, [series_of(_scores(line).place) for line in lines])
+    return sums, [regions[k] for k in first], 1
+
+
+def series_of(place: str) -> str:
+    """The series that an image belongs to by its id: what stands before an '@'."""
+    return place.split("@")[0]
+
+
 def _model(preset: Preset, lines: Sequence[Line], draws: int, seed: int) -> dict[str, Any]:
     if not lines:
         return {"rows": {}, "images": 0}
     scores = [_scores(line) for line in lines]
-    regions = [s.roi for s in scores]
     rows = {}
     for row in preset.rows:
-        states = _states(lines, row)
-        mean = average(row.metric, states, row.pooled)
-        low, high = interval(row.metric, states, regions, pooled=row.pooled, draws=draws, seed=seed)
+        states, regions, pooled = _units(lines, row)
+        mean = average(row.metric, states, pooled)
+        low, high = interval(row.metric, states, regions, pooled=pooled, draws=draws, seed=seed)
         rows[row.name] = {"value": mean.value, "count": mean.images, "low": low, "high": high, "unit": row.unit,
                           "better": row.better}  # fmt: skip
     return {
@@ -139,11 +177,13 @@ def _model(preset: Preset, lines: Sequence[Line], draws: int, seed: int) -> dict
         "refused": float(np.mean([s.refused for s in scores])),
         "seconds_per_image": float(np.median([line.seconds for line in lines])),
         "rows": rows,
-        "by_cover": _groups(preset, lines, lambda s: _cover_bin(preset, s.cover), bin_names(preset.cover_edges)),
-        "by_season": _groups(preset, lines, lambda s: s.season),
-        "by_region": _groups(preset, lines, lambda s: s.roi),
-        "by_leak": _groups(preset, lines, lambda s: leak_of(s.roi)),
-        "by_interval": _groups(preset, lines, lambda s: "" if s.gap is None else f"{abs(s.gap)} days"),
+        "manifold": _manifold(preset, lines),
+        "by_variant": _groups(preset, lines, lambda x: x.variant),
+        "by_cover": _groups(preset, lines, lambda x: _cover_bin(preset, _scores(x).cover), bin_names(preset.cover_edges)),
+        "by_season": _groups(preset, lines, lambda x: _scores(x).season),
+        "by_region": _groups(preset, lines, lambda x: _scores(x).roi),
+        "by_leak": _groups(preset, lines, lambda x: leak_of(_scores(x).roi)),
+        "by_interval": _groups(preset, lines, _interval),
         "by_case": {name: _rows(preset, [x for x in lines if holds(_scores(x))]) for name, holds in HARD_CASES.items()},
         "bands": _bands(preset, lines),
         "calibration": _calibration(preset, lines),
@@ -171,23 +211,47 @@ HARD_CASES: dict[str, Callable[[Scores], bool]] = {  # Ebel 2020, appendix D
 }
 
 
+def _manifold(preset: Preset, lines: Sequence[Line]) -> dict[str, Any]:
+    """Precision, recall and F1 of the predictions against the truths of a set, in the space of a feature network."""
+    if not all(line.features for line in lines):
+        return {"not_computed": NO_FEATURES}
+    both = np.stack([unpacked(line.features) for line in lines])
+    found = precision_recall(both[:, 0], both[:, 1], k=preset.neighbours)
+    return {"precision": found.precision, "recall": found.recall, "f1": found.f1, "k": preset.neighbours, "images": len(both)}
+
+
+NO_FEATURES = "no feature network was given (--features WEIGHTS)"
+
+
 def _cover_bin(preset: Preset, cover: float) -> str:
     at = bin_of(cover, preset.cover_edges)
     return bin_names(preset.cover_edges)[at] if at >= 0 else ""
 
 
+def _interval(line: Line) -> str:
+    gap = _scores(line).gap
+    return "" if gap is None else f"{abs(gap)} days"
+
+
 def _groups(
-    preset: Preset, lines: Sequence[Line], key: Callable[[Scores], str], order: Sequence[str] = ()
+    preset: Preset, lines: Sequence[Line], key: Callable[[Line], str], order: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    names = list(order) or sorted({key(_scores(line)) for line in lines} - {""})
-    return {name: _rows(preset, [line for line in lines if key(_scores(line)) == name]) for name in names}
+    names = list(order) or sorted({key(line) for line in lines} - {""}, key=_in_order)
+    return {name: _rows(preset, [line for line in lines if key(line) == name]) for name in names}
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Names that begin with a number by that number, others by the alphabet."""
+    number = name.split(" ")[0]
+    return (int(number) if number.isdigit() else 0, name)
 
 
 def _rows(preset: Preset, lines: Sequence[Line]) -> dict[str, Any]:
     found: dict[str, Any] = {"images": len(lines)}
     for row in preset.rows:
         if lines:
-            found[row.name] = average(row.metric, _states(lines, row), row.pooled).value
+            states, _, pooled = _units(lines, row)
+            found[row.name] = average(row.metric, states, pooled).value
     return found
 
 
@@ -221,19 +285,19 @@ def _calibration(preset: Preset, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _paired(preset: Preset, good: dict[str, list[Line]], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Every two models on every row that is a mean over images, p corrected for all pairs of a row (Holm)."""
+    """Every two models on every row that is a mean over images or series, p corrected for all pairs of a row (Holm)."""
     found = []
     for row in preset.rows:
-        if row.pooled != 1 or isinstance(row.metric, SetMetric):
+        if row.pooled not in (1, POOL_SERIES) or isinstance(row.metric, SetMetric):
             continue
         pairs = []
         for a, b in combinations(good, 2):
-            shared = sorted({x.index for x in good[a]} & {x.index for x in good[b]})
+            shared = {x.index for x in good[a]} & {x.index for x in good[b]}
             if shared:
-                each = [{x.index: x for x in good[m]} for m in (a, b)]
-                numbers = [values(row.metric, _states([lines[i] for i in shared], row)) for lines in each]
-                regions = [_scores(each[0][i]).roi for i in shared]
-                pairs.append((a, b, paired(numbers[0], numbers[1], regions, seed=seed, draws=draws)))
+                each = [[x for x in good[m] if x.index in shared] for m in (a, b)]
+                (first, regions, _), (second, _, _) = (_units(lines, row) for lines in each)
+                found_here = paired(values(row.metric, first), values(row.metric, second), regions, seed=seed, draws=draws)
+                pairs.append((a, b, found_here))
         for (a, b, d), p in zip(pairs, holm([d.p for _, _, d in pairs]), strict=True):
             found.append({
                 "row": row.name, "a": a, "b": b, "difference": d.mean, "low": d.interval.low, "high": d.interval.high,

@@ -138,17 +138,19 @@ class Scores:
 def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = None) -> Scores:
     """Sums of every row of the preset for one prediction (C, H, W) in reflectance.
 
-    Pixels whose target was not measured never count. Raises RecordError where shapes disagree.
+    Bands that are NaN throughout were not restored, and no preset may score them. Pixels whose target was not measured never
+    count. Raises RecordError where shapes disagree, InputUnsupported for a scored band that was not restored.
     """
+    at = _scored(preset, case, prediction)
     valid: Mask = np.asarray(np.isfinite(case.target).all(0))
     if case.sample.target_valid is not None:
         valid &= case.sample.target_valid
-    open_pixels = ~np.isfinite(prediction).all(0) & valid
+    open_pixels = ~np.isfinite(prediction[at]).all(0) & valid
     if preset.refused == "input" and open_pixels.any():
         prediction = np.where(open_pixels, case.given, prediction)
         if sigma is not None:
             sigma = np.where(open_pixels, np.float32(0), sigma)
-    pairs = _Pairs(preset, case, prediction, sigma, valid)
+    pairs = _Pairs(preset, case, at, prediction, sigma, valid)
     place = case.sample.place.id
     return Scores(
         place=place, bands=pairs.bands, roi=roi_of(place), season=season_of(place), cover=case.areas.cover,
@@ -156,6 +158,20 @@ def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = N
         refused=float(open_pixels.sum() / max(1, valid.sum())), change=_change(case, valid),
         sums={row.name: [float(f"{x:.{DIGITS}g}") for x in pairs.state(row)] for row in preset.rows},
     )  # fmt: skip
+
+
+def _scored(preset: Preset, case: Case, prediction: Image) -> list[int]:
+    """Where the bands stand that the preset scores."""
+    bands = case.sample.place.bands
+    at = list(range(len(bands))) if preset.bands is None else [bands.index(b) for b in preset.bands]
+    empty = [bool(np.isnan(band).all()) for band in prediction]
+    if not all(empty) and any(empty[k] for k in at):
+        lacking = ", ".join(bands[k] for k in at if empty[k])
+        raise InputUnsupported(
+            f"The model does not restore {lacking}, which the preset '{preset.name}' scores.", where=case.sample.place.id,
+            do="take a preset of fewer bands, or a model of more.",
+        )  # fmt: skip
+    return at
 
 
 def _change(case: Case, valid: Mask) -> float:
@@ -166,11 +182,11 @@ def _change(case: Case, valid: Mask) -> float:
 class _Pairs:
     """The pairs that the rows of one preset need for one image, each made once."""
 
-    def __init__(self, preset: Preset, case: Case, prediction: Image, sigma: Image | None, valid: Mask) -> None:
-        self.preset, self.case, self.valid = preset, case, valid
-        bands = case.sample.place.bands
-        self.at = list(range(len(bands))) if preset.bands is None else [bands.index(b) for b in preset.bands]
-        self.bands = tuple(bands[k] for k in self.at)
+    def __init__(
+        self, preset: Preset, case: Case, at: list[int], prediction: Image, sigma: Image | None, valid: Mask
+    ) -> None:  # fmt: skip
+        self.preset, self.case, self.at, self.valid = preset, case, at, valid
+        self.bands = tuple(case.sample.place.bands[k] for k in at)
         self.prediction, self.sigma = prediction[self.at], None if sigma is None else sigma[self.at] * preset.scale
         self.made: dict[tuple[Any, ...], Pair] = {}
         self.areas: dict[str, Mask | None] = {}

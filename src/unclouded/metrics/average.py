@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from unclouded.metrics.pair import Metric, SetMetric
 
 POOL_ALL = 0
+POOL_SERIES = -1  # the images of one series make one value; see `series_sums`
 
 
 class Average(NamedTuple):
@@ -17,6 +19,20 @@ class Average(NamedTuple):
 
     value: float
     images: int
+
+
+def series_sums(states: NDArray[np.float64], series: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Sums (N, K) of images added up by the series (N names) they belong to: (M, K), and where each series begins.
+
+    What POOL_SERIES means: the frames of a series are pooled before a value is taken, then series are averaged.
+    """
+    if not len(states):
+        return states, np.empty(0, np.intp)
+    _, first, member = np.unique(np.asarray(series), return_index=True, return_inverse=True)
+    total = np.zeros((len(first), states.shape[1]))
+    np.add.at(total, member, states)
+    order = np.argsort(first)
+    return total[order], first[order]
 
 
 def values(metric: Metric, states: NDArray[np.float64], pooled: int = 1) -> NDArray[np.float64]:
