@@ -2,23 +2,28 @@
 
 A place is a series of Sentinel-2 dates with their own real clouds. A case takes one of its clear dates as the truth, pastes
 the real cloud of another date over it, and takes away the neighbouring dates (the hole). Every remover gets the same Sample.
+Simulated places (simulated_places.py) bring clouds and the truth of every date with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simulated_places
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unclouded.raster import open_raster
 from unclouded.sample import Place, Sample
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+Pasted = tuple[NDArray[np.float32], Mask]  # an image under a cloud (C, H, W), and what of it is hidden (H, W)
 SQUARE = np.ones((3, 3), bool)
 COVERS: tuple[tuple[float, float], ...] = ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.99), (1.0, 1.0))
 TEN = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
@@ -27,7 +32,7 @@ TWENTY = ("B05", "B06", "B07", "B8A", "B11", "B12")
 
 @dataclass(frozen=True)
 class Series:
-    """A real place over time. Reflectance, not clipped; radar in dB."""
+    """A place over time. Reflectance, not clipped; radar in dB."""
 
     name: str
     bands: tuple[str, ...]
@@ -40,6 +45,9 @@ class Series:
     targets: int  # how many targets the protocol takes
     holes: tuple[int, ...]  # days without other observations around the target
     stride: int  # every how manieth case of the full grid is run
+    s1_orbits: NDArray[np.int16] | None = None  # (T1,) relative orbit, if known
+    truth: NDArray[np.float32] | None = None  # (T, C, H, W) the ground on every date, if known; else what is clear is true
+    under: Callable[..., Pasted | None] | None = None  # a date under a cloud of its own, else one is transplanted
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,17 @@ class Case:
 
 
 def places(data: Path, names: list[str]) -> Iterator[Series]:
-    """The real places by name: T1, T3, T4, T20."""
+    """Places by name: the real T1, T3, T4, T20, and the simulated ones. Raises SystemExit for an unknown name."""
+    known = (*PLACES, *simulated_places.CLIMATES)
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"unknown places {', '.join(unknown)}; there are {', '.join(known)}")
     for name in names:
-        yield PLACES[name](data)
+        yield PLACES[name](data) if name in PLACES else simulated(name)
+
+
+def simulated(name: str) -> Series:
+    """A simulated place: 24 dates five days apart, 10 bands, S1 every six days, 128 x 128 pixels, L2A."""
+    return Series(name=name, targets=4, holes=(0, 30), stride=3, **simulated_places.parts(name))  # type: ignore[arg-type]
 
 
 def belgium(data: Path) -> Series:
@@ -145,9 +161,7 @@ PLACES = {"T1": belgium, "T3": europe, "T4": finland, "T20": belgium_20m}
 
 
 def _tif(path: Path) -> NDArray[Any]:
-    import rasterio
-
-    with rasterio.open(path, driver="GTiff") as file:  # noqa: TID251
+    with open_raster(path) as file:
         counts: NDArray[Any] = file.read()
     return counts
 
@@ -192,21 +206,20 @@ def cases(series: Series, *, full: bool, seed: int = 0) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
     grid = [(t, c, h) for t in target_dates(series) for c in range(len(COVERS)) for h in series.holes]
     for n, (t, c, h) in enumerate(grid):
-        pasted = transplant(series, t, COVERS[c], rng)
+        pasted = (series.under or partial(transplant, series))(t, COVERS[c], rng)
         if pasted is not None and (full or n % series.stride == 0):
             yield _case(series, t, c, h, *pasted)
 
 
 def target_dates(series: Series) -> list[int]:
-    """Dates at least 95 % clear, not the two first or last, evenly spread in time."""
-    good = [t for t in range(2, len(series.days) - 2) if series.clear[t].mean() >= 0.95]
+    """Dates whose truth is known (at least 95 % clear), not the two first or last, evenly spread in time."""
+    known = [series.truth is not None or series.clear[t].mean() >= 0.95 for t in range(len(series.days))]
+    good = [t for t in range(2, len(series.days) - 2) if known[t]]
     spread = np.linspace(0, len(good) - 1, min(series.targets, len(good)))
     return [good[round(i)] for i in spread]
 
 
-def transplant(
-    series: Series, t: int, cover: tuple[float, float], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], Mask] | None:
+def transplant(series: Series, t: int, cover: tuple[float, float], rng: np.random.Generator) -> Pasted | None:
     """The target's image under the real cloud of another date (C, H, W), and what is hidden. None: no such cloud exists."""
     truth = series.x[t]
     if cover[0] >= 1:
@@ -241,22 +254,24 @@ def _case(series: Series, t: int, c: int, hole: int, image: NDArray[np.float32],
     keep = np.abs(series.days - series.days[t]) >= hole / 2 + 0.5
     keep[t] = True
     x, clear = series.x.copy(), series.clear.copy()
-    x[t], clear[t] = image, series.clear[t] & ~hidden
+    known = series.clear[t] if series.truth is None else np.ones_like(hidden)
+    x[t], clear[t] = image, known & ~hidden
     sample = Sample(
         place=Place(id=series.name, bands=series.bands, level=series.level),  # type: ignore[arg-type]
         s2=np.nan_to_num(x[keep]), s2_valid=np.ones_like(clear[keep]), s2_dates=series.days[keep].astype("datetime64[D]"),
         cloud=(~clear[keep]).astype(np.float32), **_radar(series),
         target_date=series.days[t].astype("datetime64[D]"), target_index=int(keep[:t].sum()),
     )  # fmt: skip
-    scored = hidden & series.clear[t]
-    return Case(series.name, t, c, hole, float(hidden.mean()), sample, series.x[t], scored)
+    truth = series.x[t] if series.truth is None else series.truth[t]
+    return Case(series.name, t, c, hole, float(hidden.mean()), sample, truth, hidden & known)
 
 
 def _radar(series: Series) -> dict[str, Any]:
     if series.s1 is None or series.s1_days is None:
         return {}
     valid = np.isfinite(series.s1).all(1) & (series.s1 != 0).all(1)
-    return {"s1": np.nan_to_num(series.s1), "s1_valid": valid, "s1_dates": series.s1_days.astype("datetime64[D]")}
+    days = series.s1_days.astype("datetime64[D]")
+    return {"s1": np.nan_to_num(series.s1), "s1_valid": valid, "s1_dates": days, "s1_orbits": series.s1_orbits}
 
 
 # ---------------------------------------------------------------------------------------------------------------- scores
