@@ -85,7 +85,8 @@ def detect(
     for i in range(len(maps)):
         maps[i] >>= np.uint8(4)
     record = {
-        "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, chosen),
+        "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, len(chosen), screening.FEWEST),
+        "bright_ground": _screen_record(screen, len(chosen), screening.STAYS),
         "dates": {
             str(day): _date_record(*one) for day, *one in zip(scene.dates, chosen, counts, shades, strict=True)
         },
@@ -200,13 +201,16 @@ def _decide(
     trusted: NDArray[np.bool_],
     workers: int,
 ) -> NDArray[np.int64]:
-    """Write the classes as decided into the high bits; counts (T, 4): valid, clear as detected, cloud and shadow screened."""
+    """Write the classes as decided into the high bits.
+
+    Counts (T, 5): valid, clear as detected, cloud and shadow screened, cloud that is bright ground.
+    """
     pixel = pixel_metres(scene.place)
-    halo = reach(metres, pixel) + (screening.halo(pixel) if screen else 0)
+    halo = reach(metres, pixel) + (screening.halo(pixel) + screening.ground_halo(pixel) if screen else 0)
     final = np.array([c.final for c in chosen])
     windows = list(scene.blocks(_side(block, halo, len(chosen)) if screen else block))
     work = partial(_decide_window, scene, final, maps, screen, metres, halo, trusted)
-    counts = np.zeros((len(chosen), 4), np.int64)
+    counts = np.zeros((len(chosen), 5), np.int64)
     for some in (in_processes if isinstance(maps, tuple) else in_threads)(work, windows, workers):
         counts += some
     return counts
@@ -227,16 +231,21 @@ def _decide_window(
     around = window.grow(halo, scene.shape)
     inside = (slice(None), *window.inside(around).slices)
     found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
-    decided = np.where(final[:, None, None], found, widen(found, metres, pixel))
-    missed = np.zeros_like(found)
-    if screen:
-        missed = screening.screen(_read_lean(scene, around), decided, pixel, trusted)
+    missed, ground = np.zeros_like(found), np.zeros(found.shape, bool)
+    lean = _read_lean(scene, around) if screen else None
+    if lean is not None:
+        ground = screening.bright_ground(lean, found, pixel) & ~final[:, None, None]
+    kept = np.where(ground, np.uint8(Cover.CLEAR), found)
+    decided = np.where(final[:, None, None], found, widen(kept, metres, pixel))
+    if lean is not None:
+        missed = screening.screen(lean, decided, pixel, trusted)
         missed[final] = 0
         decided = np.where(missed > 0, missed, decided)
     maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
     return np.stack([
         (found[inside] != Cover.NODATA).sum((1, 2)), (~HIDING[found[inside]] & (found[inside] > 0)).sum((1, 2)),
         (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
+        ground[inside].sum((1, 2)),
     ], axis=1)  # fmt: skip
 
 
@@ -269,20 +278,19 @@ def _read_lean(scene: Scene, window: Window) -> Sample:
     return Sample(place=lean.place.at(window), s2=s2, s2_valid=valid, s2_dates=scene.dates)
 
 
-def _screen_record(screen: bool, chosen: Sequence[Choice]) -> str:
+def _screen_record(screen: bool, dates: int, least: int) -> str:
     if not screen:
         return "off: not wanted"
-    if len(chosen) < screening.FEWEST:
-        return f"off: {len(chosen)} dates, it takes {screening.FEWEST}"
-    return "on"
+    return "on" if dates >= least else f"off: {dates} dates, it takes {least}"
 
 
 def _date_record(choice: Choice, counts: NDArray[np.int64], shade: dict[str, Any] | None) -> dict[str, Any]:
     """What the manifest tells of one date; shares are of the measured pixels."""
-    valid, clear, cloud, dark = (int(n) for n in counts)
+    valid, clear, cloud, dark, ground = (int(n) for n in counts)
     of = max(valid, 1)
     record = {
         "detector": choice.name, "why": choice.why, "final": choice.final, "clear_detected": round(clear / of, 6),
         "screened_cloud": round(cloud / of, 6), "screened_shadow": round(dark / of, 6),
+        "bright_ground": round(ground / of, 6),
     }  # fmt: skip
     return record if shade is None else {**record, "shadows": shade}

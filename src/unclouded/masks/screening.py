@@ -7,6 +7,9 @@ A date whose light is stronger as a whole (bright clouds beside it, an atmospher
 more than blue; a cloud, white over ground that is darkest in blue, never does.
 And both pass: a change that is still there on the later dates is ground, not weather. (The blue test is in the spirit of
 Hagolle et al. 2010, which MAJA uses.)
+
+The other way round, what is called cloud on most dates, looks the same on most dates and is never seen darker is bright ground:
+white roofs, quarries, salt (`bright_ground`). Clouds differ from date to date.
 """
 
 from __future__ import annotations
@@ -65,6 +68,12 @@ BRIGHT = 0.15  # share of its own brightness by which ground must at least brigh
 SNOW_SWIR = 0.5  # snow brightens blue too, but takes away more than half of the short-wave infrared: no cloud does
 
 
+STAYS = 6  # dates on which bright ground must look the same, and at least half of those on which it was measured
+SAME = 0.12  # share of its usual reflectance within which it looks the same, in every layer
+DARKER, DARKEST = 0.7, 0.25  # shares of its usual reflectance: in blue it never falls below the first, in shadow the second
+RIM_METRES = 20.0  # around bright ground, where mixed pixels waver
+
+
 def role(bands: tuple[str, ...], name: str) -> str | None:
     """The band that plays a part in this product; None if none can."""
     return next((b for b in ROLES[name] if b in bands), None)
@@ -115,6 +124,42 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
         whole = grow(core | opened(fringe, _narrow(pixel), pixel), GROW_METRES, pixel)
         found[whole & asked] = code
     return found
+
+
+def bright_ground(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel) -> Mask:
+    """What `classes` (T, H, W) call cloud but is bright ground, (T, H, W). Halo: `ground_halo`.
+
+    An observation is released where it is as usual for the pixel, the pixel is so on `STAYS` dates and on half of all, is
+    called cloud on half of those, and was never measured darker but in shadow, which dims infrared as much as blue. So
+    nothing is released where all dates are cloudy but differ, and nothing where dark ground was ever seen.
+    """
+    cloud = (classes == Cover.THIN) | (classes == Cover.THICK)
+    released = np.zeros_like(cloud)
+    seen = sample.s2_valid & (classes != Cover.NODATA) & (classes != Cover.SHADOW)
+    often = (cloud.sum(axis=0) >= STAYS / 2) & (seen.sum(axis=0) >= STAYS)
+    if not often.any():
+        return released
+    called, counted = cloud[:, often], seen[:, often]
+    against = {}  # the usual reflectance
+    for part in ROLES:
+        if (name := role(sample.place.bands, part)) is not None:
+            layer = np.where(counted, band(sample, name)[:, often], np.float32(np.nan))
+            against[part] = layer / np.maximum(np.nanmedian(layer, axis=0), np.float32(1e-3))
+    same = np.all([np.abs(share - 1) <= SAME for share in against.values()], axis=0)
+    bright = against["blue" if "blue" in against else next(iter(against))]
+    shaded = (bright > DARKEST) & (against.get("nir", bright) <= bright)
+    ground = ~((bright < DARKER) & ~shaded).any(axis=0)
+    number = same.sum(axis=0)
+    ground &= (number >= STAYS) & (2 * number >= counted.sum(axis=0)) & (2 * (same & called).sum(axis=0) >= number)
+    released[:, often] = same & called & ground
+    rest = cloud & ~released
+    thin = rest & ~opened(rest, _narrow(pixel), pixel)  # mixed pixels at its border
+    return released | (thin & grow(released, RIM_METRES, pixel))
+
+
+def ground_halo(pixel: Pixel) -> int:
+    """Pixels around a window beyond which `bright_ground` no longer changes it."""
+    return max(2 * reach(_narrow(pixel), pixel), reach(RIM_METRES, pixel))
 
 
 def _mend(ground: dict[str, Image], layers: dict[str, Image], asked: Mask, days: NDArray[np.int64]) -> None:

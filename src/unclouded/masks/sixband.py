@@ -22,7 +22,8 @@ CLOUD_FROM = 0.5
 SKY: dict[str, float] = {"B02": 0.065, "B03": 0.035, "B04": 0.015}
 BLUE, HAZE = 0.09, 0.04  # least blue reflectance, and least blue - red / 2
 BLUE_TO_RED, BLUE_TO_SWIR = 0.65, 0.35  # soil and sand lie below both
-CIRRUS = 0.012  # B10: as Sen2Cor; low ground never shows there, high dry mountains may
+CIRRUS = 0.012  # B10: as Sen2Cor; low ground never shows there, high dry mountains do
+DRY = 8.5  # B10 lets as much light through as B09 to this power; read from clear images where B09 lets 0.44 to 0.56 through
 THICK_FROM = 0.18  # blue reflectance from which cloud is called thick
 OPEN_METRES, CLOSE_METRES, SPECK = 10.0, 20.0, 2_000.0  # the last in square metres: roofs
 
@@ -37,7 +38,7 @@ def sixband(sample: Sample) -> Detection:
     frost = snow(sample)
     score = np.where(frost, np.float32(0), cloud_score(sample))
     if "B10" in sample.place.bands:
-        score = np.maximum(score, np.clip(band(sample, "B10") * np.float32(0.5 / CIRRUS), 0, 1))
+        score = np.maximum(score, np.clip(band(sample, "B10") * (np.float32(0.5) / cirrus_limit(sample)), 0, 1))
     bright = score >= CLOUD_FROM
     bright &= grow(opened(bright, OPEN_METRES, pixel), OPEN_METRES, pixel)  # opening takes corners too: put them back
     cloud = drop_specks(closed(bright, CLOSE_METRES, pixel), SPECK, pixel)
@@ -68,6 +69,19 @@ def cloud_score(sample: Sample) -> NDArray[np.float32]:
     return np.clip(weakest / 2, 0, 1)
 
 
+def cirrus_limit(sample: Sample) -> NDArray[np.float32] | np.float32:
+    """The least reflectance of cirrus in B10 (T, H, W): above what the ground may show there through dry air.
+
+    Water vapour hides the ground from B10. How much of it there is tells B09 against B8A, an absorption band and its neighbour;
+    without them the limit is `CIRRUS` everywhere, and high dry mountains read as cirrus.
+    """
+    if not {"B09", "B8A", "B11"} <= set(sample.place.bands):
+        return np.float32(CIRRUS)
+    vapour, near, short = (band(sample, name) for name in ("B09", "B8A", "B11"))
+    through = np.clip(vapour / np.maximum(near, np.float32(0.01)), 0, 1) ** np.float32(DRY)
+    return (np.float32(CIRRUS) + through * np.clip((near + short) / 2, 0, 1)).astype(np.float32, copy=False)
+
+
 def snow(sample: Sample) -> NDArray[np.bool_]:
     """Snow and ice (T, H, W): NDSI > 0.42, bright, dark in short-wave infrared. Without B03 or B11 none is told from cloud."""
     names = sample.place.bands
@@ -79,7 +93,7 @@ def snow(sample: Sample) -> NDArray[np.bool_]:
         if name in names:
             bright &= band(sample, name) > 0.15
     if "B10" in names:
-        bright &= band(sample, "B10") < CIRRUS
+        bright &= band(sample, "B10") < cirrus_limit(sample)
     return sample.s2_valid & bright & (green - swir > 0.42 * (green + swir))
 
 
