@@ -108,8 +108,14 @@ def test_auto_takes_the_file_then_scl_then_what_fits():
     top = Scene.of(sample(image(ground("meadow"))))
     assert choose(top, 0, "auto").name == ("s2cloudless" if MASKS["s2cloudless"].fits(top.place) else "sixband")
     assert choose(top, 0, "tum").name == "tum"
+    assert choose(Scene.of(sample(two, level="L2A")), 0, "auto").why == (
+        "L2A without mask file and SCL; s2cloudless: made for L1C; "
+        "sixband: fits, and measured better than the thresholds of the papers"
+    )
+    nine = sample(image(ground("meadow"))[[1, 3, 10]], bands=("B02", "B04", "B10"), level="L1C")
+    assert "s2cloudless: needs B01, B05" in choose(Scene.of(nine), 0, "auto").why
     blind = Scene.of(sample(two[:, :2], level="L2A", bands=("B05", "B11")))
-    with pytest.raises(InputUnsupported, match="No cloud detector fits"):
+    with pytest.raises(InputUnsupported, match=r"(?s)No cloud detector fits.*sixband: needs B02, B04"):
         choose(blind, 0, "auto")
 
 

@@ -28,10 +28,14 @@ from unclouded.workers import in_processes, in_threads
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
-# Where neither a mask file nor SCL is delivered: the first that fits. Of the threshold rules the six-band one, which measured
-# better than the papers' detector in cloud and shadow alike (docs/masks.md).
 Maps = NDArray[np.uint8] | tuple[str, tuple[int, ...]]  # class maps (T, H, W), or the file and shape of them
-AUTO = ("s2cloudless", "sixband", "meraner2020")
+# Where neither a mask file nor SCL is delivered: the first that fits. Of the threshold rules the six-band one, which measured
+# better than the papers' detector in cloud and shadow alike (docs/masks.md) and fits wherever that one does.
+AUTO = ("s2cloudless", "sixband")
+BECAUSE = {
+    "s2cloudless": "fits and comes first",
+    "sixband": "fits, and measured better than the thresholds of the papers",
+}
 GROW_METRES = 20.0
 BLOCK = 512
 BLOCK_BYTES = 256 * 2**20  # what the reflectances of one block may take while it is screened
@@ -121,13 +125,19 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
         return Choice(mask, "asked for")
     if scene.place.level == "L2A" and scene.source.scl(i, corner) is not None:
         return Choice("scl", "L2A with its scene classification")
+    against = {name: MASKS[name].lacks(scene.place) for name in AUTO}
     for name in AUTO:
-        if MASKS[name].fits(scene.place):
-            return Choice(name, f"{scene.place.level} without a delivered mask; first that fits")
+        if not against[name]:
+            before = [f"{other}: {against[other]}" for other in AUTO[: AUTO.index(name)]]
+            return Choice(
+                name, "; ".join([f"{scene.place.level} without mask file and SCL", *before, f"{name}: {BECAUSE[name]}"])
+            )
     raise InputUnsupported(
         f"No cloud detector fits the image of {scene.dates[i]}.",
         where=scene.place.id,
-        why=f"it is {scene.place.level} with {', '.join(scene.place.bands)}, and has neither SCL nor a mask file.",
+        why=f"it is {scene.place.level} with {', '.join(scene.place.bands)}, and has neither SCL nor a mask file; "
+        + "; ".join(f"{name}: {reason}" for name, reason in against.items())
+        + ".",
         do="give a mask with --mask FILE (0 clear, 1 hidden), or a product with more bands.",
     )
 

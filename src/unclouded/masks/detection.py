@@ -67,8 +67,15 @@ class Detector:
 
     def fits(self, place: Place) -> bool:
         """Whether a product has the level and the bands it needs, and the package it needs is installed."""
-        here = not self.needs or find_spec(self.needs) is not None
-        return here and place.level in self.levels and set(self.bands) <= set(place.bands)
+        return not self.lacks(place)
+
+    def lacks(self, place: Place) -> str:
+        """What speaks against it for a product, in words; "" if nothing does."""
+        if place.level not in self.levels:
+            return f"made for {' and '.join(self.levels)}"
+        if missing := [name for name in self.bands if name not in place.bands]:
+            return f"needs {', '.join(missing)}"
+        return f"{self.needs} is not installed" if self.needs and find_spec(self.needs) is None else ""
 
 
 def looking(scene: Scene, i: int, detect: Detect, halo: int) -> Look:
