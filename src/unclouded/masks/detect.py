@@ -128,10 +128,9 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
     against = {name: MASKS[name].lacks(scene.place) for name in AUTO}
     for name in AUTO:
         if not against[name]:
-            before = [f"{other}: {against[other]}" for other in AUTO[: AUTO.index(name)]]
-            return Choice(
-                name, "; ".join([f"{scene.place.level} without mask file and SCL", *before, f"{name}: {BECAUSE[name]}"])
-            )
+            passed = [f"{other}: {against[other]}" for other in AUTO[: AUTO.index(name)]]
+            why = [f"{scene.place.level} without mask file and SCL", *passed, f"{name}: {BECAUSE[name]}"]
+            return Choice(name, "; ".join(why))
     raise InputUnsupported(
         f"No cloud detector fits the image of {scene.dates[i]}.",
         where=scene.place.id,
