@@ -125,8 +125,14 @@ def fill(stack: Stack, model: SceneModel, config: Config) -> Filled:
     support = np.zeros(stack.shape, np.int16)
     for cell in cells(hidden, interior(stack, model), (stack.row, stack.col), CELL, REACH):
         part = restore(stack, cell, model, config)
-        s2[:, cell.hidden], sigma[:, cell.hidden] = part.guess, part.sigma
-        source[cell.hidden], age[cell.hidden], support[cell.hidden] = part.source, part.age, part.support
+        for whole, found in (
+            (s2, part.guess),
+            (sigma, part.sigma),
+            (source, part.source),
+            (age, part.age),
+            (support, part.support),
+        ):
+            whole[(..., *cell.around)][..., cell.hidden] = found
     return Filled(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (s2, sigma, source, age, support)))
 
 
@@ -157,8 +163,9 @@ class Part:
 
 def restore(stack: Stack, cell: Cell, model: SceneModel, config: Config) -> Part:
     """The guess for one cell, its sigma, and where each value comes from."""
-    hidden = stack.pixels(cell.hidden)
-    near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near if model.sparse is not None else 0, config.seed))
+    hidden = stack.pixels(cell.hidden, cell.around)
+    count = LEVELS[config.quality].near if model.sparse is not None else 0
+    near = stack.pixels(inducing(stack, cell, count, config.seed), cell.around)
     use = usable(stack.days, model.day, model.causal)
     guess = predict(model, hidden, near, stack.t, use)
     part = _explained(hidden, guess, model.sigma(guess.clues, model.unit), use, model, stack.t)
@@ -171,7 +178,7 @@ def _unseen(part: Part, stack: Stack, cell: Cell, hidden: Pixels, model: SceneMo
     value, sigma, source = part.guess, part.sigma, part.source
     alone = model.alone
     if alone is not None:
-        near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near, config.seed, alone=True))
+        near = stack.pixels(inducing(stack, cell, LEVELS[config.quality].near, config.seed, alone=True), cell.around)
         guess = predict(alone, hidden.take(at), near, stack.t, np.zeros(len(stack.days), bool))
         value[:, at], sigma[:, at] = guess.value, alone.sigma(guess.clues, alone.unit)
         source[at] = Source.SAME_IMAGE if stack.radar is None else Source.SAR
@@ -181,18 +188,18 @@ def _unseen(part: Part, stack: Stack, cell: Cell, hidden: Pixels, model: SceneMo
 
 
 def inducing(stack: Stack, cell: Cell, count: int, seed: int, alone: bool = False) -> Mask:
-    """(H, W) up to `count` clear pixels around a cell, the nearer to its hidden pixels the likelier, drawn by hash."""
-    out = np.zeros(stack.shape, bool)
+    """(h, w) up to `count` clear pixels around a cell, the nearer to its hidden pixels the likelier, drawn by hash."""
+    out = np.zeros(cell.hidden.shape, bool)
     if count == 0:
         return out
     seen = stack.clear[stack.t][cell.around]
     if not alone:
         seen = seen & (stack.clear[:, *cell.around].sum(0) > 1)  # other dates show it too
     rows, cols = np.nonzero(seen)
-    distance = ndimage.distance_transform_edt(~cell.hidden[cell.around])[rows, cols]
+    distance = ndimage.distance_transform_edt(~cell.hidden)[rows, cols]
     u = hashed(rows + cell.around[0].start + stack.row, cols + cell.around[1].start + stack.col, seed)
     first = np.argsort(-np.log(u) * (2 + distance), kind="stable")[:count]
-    out[rows[first] + cell.around[0].start, cols[first] + cell.around[1].start] = True
+    out[rows[first], cols[first]] = True
     return out
 
 

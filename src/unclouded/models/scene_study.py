@@ -46,12 +46,14 @@ class Stack:
         """Rows and columns."""
         return self.clear.shape[1], self.clear.shape[2]
 
-    def pixels(self, at: Mask) -> Pixels:
-        """The pixels where `at` (H, W), row by row."""
-        flat = np.flatnonzero(at)
+    def pixels(self, at: Mask, within: tuple[slice, slice] | None = None) -> Pixels:
+        """The pixels where `at` (H, W), row by row. `within`: the part of the window that `at` is the mask of (None: all)."""
+        top, left = (0, 0) if within is None else (within[0].start, within[1].start)
+        rows, cols = (first + found for first, found in zip((top, left), np.nonzero(at), strict=True))
+        flat = rows * self.shape[1] + cols
         return Pixels(
             x=picked(self.x, flat), clear=picked(self.clear, flat), days=self.days, edge=picked(self.edge, flat),
-            rows=flat // at.shape[1] + self.row, cols=flat % at.shape[1] + self.col,
+            rows=rows + self.row, cols=cols + self.col,
             radar=None if self.radar is None else picked(self.radar, flat),
             ground=None if self.ground is None else picked(self.ground, flat),
         )  # fmt: skip
@@ -71,7 +73,8 @@ def stacked(
     real = np.unique(days, return_index=True)[1]  # padded frames repeat the last day
     if keep is not None:
         real = real[np.isin(days[real], keep) | (days[real] == target)]
-    x, seen, days = s2[real], clear[real], days[real]
+    x, seen = (s2, clear) if len(real) == len(days) else (s2[real], clear[real])  # no copy where all dates are used
+    days = days[real]
     if target not in days:
         at = int(np.searchsorted(days, target))
         x, seen, days = np.insert(x, at, 0, 0), np.insert(seen, at, False, 0), np.insert(days, at, target)
@@ -177,8 +180,8 @@ def _sampled(
 class Cell:
     """One unit of prediction: the hidden pixels of a square of the absolute grid, and the clear ones around it."""
 
-    hidden: Mask  # (H, W) of the window
-    around: tuple[slice, slice]  # the square and its surroundings in the window
+    hidden: Mask  # (h, w) of the square and its surroundings
+    around: tuple[slice, slice]  # where these lie in the window
 
 
 def cells(hidden: Mask, inside: Mask, origin: tuple[int, int], side: int, reach: int) -> Iterator[Cell]:
@@ -189,9 +192,11 @@ def cells(hidden: Mask, inside: Mask, origin: tuple[int, int], side: int, reach:
             at = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
             if not (hidden[at] & inside[at]).any():
                 continue
-            mine = np.zeros_like(hidden)
-            mine[at] = hidden[at]
-            around = tuple(
+            rows, cols = (
                 slice(max(first - reach, 0), min(first + side + reach, size)) for first, size in ((top, height), (left, width))
             )
-            yield Cell(mine, (around[0], around[1]))
+            mine = np.zeros((rows.stop - rows.start, cols.stop - cols.start), bool)
+            mine[at[0].start - rows.start : at[0].stop - rows.start, at[1].start - cols.start : at[1].stop - cols.start] = (
+                hidden[at]
+            )
+            yield Cell(mine, (rows, cols))
