@@ -1,39 +1,46 @@
 """The training-free series methods in the order of Ebel et al. 2022, Table VI, on real series under real clouds.
 
-    python benchmarks/series_solvers.py [--data FOLDER] [--cases 6] [--full 2] [--speed]
+    python benchmarks/series_solvers.py [--data FOLDER] [--cases 6] [--full 2] [--only NAME] [--out FILE.csv] [--speed]
+    python benchmarks/series.py --solvers [the same]
 
 The cases are those of protocol.py: clear dates of a real series under the transplanted real cloud of another date. Every method
 sees the same series; a refused pixel takes the value of linear interpolation, and the share of such pixels is told. "as
-published" methods do not get the cloud mask. `--speed` times 20 iterations of internal learning on 5 x 256 x 256 x 13 pixels
-against a plain float32 loop of the same network.
+published" methods do not get the cloud mask. Seconds are processor seconds of one thread. `--speed` times 20 iterations of
+internal learning on 5 x 256 x 256 x 13 pixels against a plain float32 loop of the same network (plain_learning.py), in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import protocol
-import torch
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
-from unclouded.models.averages import Average
-from unclouded.models.averages import Config as AverageConfig
-from unclouded.models.internal_learning import Config as LearningConfig
-from unclouded.models.internal_learning import Fit, InternalLearning
-from unclouded.models.needs import CloudRemover
-from unclouded.models.nmf import NMF
-from unclouded.models.nmf import Config as NMFConfig
-from unclouded.models.online_tensor import Config as TensorConfig
-from unclouded.models.online_tensor import OnlineTensor
-from unclouded.models.rpca import Config as RPCAConfig
-from unclouded.models.rpca import RobustPCA
-from unclouded.models.scene_solver import Cube
-from unclouded.sample import Batch
+import numpy as np  # noqa: E402
+import protocol  # noqa: E402
+import torch  # noqa: E402
+from plain_learning import PlainFit  # noqa: E402
+
+from unclouded.models.averages import Average  # noqa: E402
+from unclouded.models.averages import Config as AverageConfig  # noqa: E402
+from unclouded.models.internal_learning import Config as LearningConfig  # noqa: E402
+from unclouded.models.internal_learning import Fit, InternalLearning  # noqa: E402
+from unclouded.models.needs import CloudRemover  # noqa: E402
+from unclouded.models.nmf import NMF  # noqa: E402
+from unclouded.models.nmf import Config as NMFConfig  # noqa: E402
+from unclouded.models.online_tensor import Config as TensorConfig  # noqa: E402
+from unclouded.models.online_tensor import OnlineTensor  # noqa: E402
+from unclouded.models.rpca import Config as RPCAConfig  # noqa: E402
+from unclouded.models.rpca import RobustPCA  # noqa: E402
+from unclouded.models.scene_solver import Cube  # noqa: E402
+from unclouded.sample import Batch  # noqa: E402
 
 FAST = {"passes": 4, "iterations": 50, "widths": (16, 32, 64)}
 COLUMNS = ("rmse", "psnr", "ssim", "sam", "seconds", "refused")
@@ -89,9 +96,9 @@ def run(rows: list[Method], cases: list[protocol.Case]) -> Iterator[tuple[str, s
         for row in rows:
             if row.radar and case.sample.s1 is None:
                 continue
-            start = time.perf_counter()
+            start = time.process_time()
             guess = row.make()(batch).s2[0].numpy()
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             refused = np.isnan(guess) & case.scored
             filled = np.nan_to_num(np.where(np.isnan(guess), fallback, guess), nan=0.2)
             scores = protocol.score(case, filled, None)
@@ -107,6 +114,16 @@ def spread(cases: list[protocol.Case], n: int) -> list[protocol.Case]:
     return [cases[round(i)] for i in np.linspace(0, len(cases) - 1, min(n, len(cases)))]
 
 
+def append(path: Path, row: dict[str, object]) -> None:
+    """A line more; the first one with the names before it."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def report(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     """Means per place and method as a table."""
     print(f"\n{'place':5s} {'method':42s} {'cases':>5s} " + " ".join(f"{c:>8s}" for c in COLUMNS))
@@ -116,28 +133,32 @@ def report(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
 
 
 def speed(iterations: int = 20) -> float:
-    """Processor seconds per iteration of a plain float32 loop over those of `Fit.step`, same network and data."""
+    """Processor seconds per iteration of a plain float32 loop over those of `Fit.step`: medians of iterations in turns."""
     rng = np.random.default_rng(0)
     cube = Cube(
         x=rng.random((5, 13, 256, 256)).astype(np.float32), valid=np.ones((5, 256, 256), bool),
         clear=rng.random((5, 256, 256)) > 0.3, days=np.arange(5) * 5,
         s1=rng.uniform(-20, -5, (5, 2, 256, 256)).astype(np.float32), s1_valid=np.ones((5, 256, 256), bool),
     )  # fmt: skip
-    seconds = {}
-    for arithmetic in ("auto", "float32"):
-        fit = Fit(cube, LearningConfig(arithmetic=arithmetic))
-        fit.step(slice(0, 5))
-        start = time.process_time()  # of the processor: other work on the machine does not count
-        for _ in range(iterations):
-            fit.step(slice(0, 5))
-        seconds[arithmetic] = (time.process_time() - start) / iterations
-        print(
-            f"internal learning, {arithmetic}: {seconds[arithmetic]:.3f} CPU s per iteration of 5 x 256 x 256 x 13", flush=True
-        )
-    return seconds["float32"] / seconds["auto"]
+    fit = Fit(cube, LearningConfig())
+    plain = PlainFit(fit)
+    steps = {"as it runs here": lambda: fit.step(slice(0, 5)), "plain float32": plain.step}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(iterations + 1):
+        outputs = []
+        for name, step in steps.items():
+            start = time.process_time()  # of the processor: other work on the machine does not count
+            outputs.append(step())
+            seconds[name].append(time.process_time() - start)
+    medians = [float(np.median(each[1:])) for each in seconds.values()]  # the first one warms up
+    for name, median in zip(seconds, medians, strict=True):
+        print(f"{name}: {median:.3f} CPU s per iteration of 5 x 256 x 256 x 13, bfloat16 {fit.half}")
+    losses = [float(((o - fit.truth) * fit.learn).square().sum() / fit.learn.sum() / 13) for o in outputs]
+    print(f"loss after {iterations} iterations: {losses[0]:.6f}, plain {losses[1]:.6f}")
+    return medians[1] / medians[0]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """See the module."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
@@ -145,8 +166,9 @@ def main() -> None:
     parse.add_argument("--cases", type=int, default=6, help="per place")
     parse.add_argument("--full", type=int, default=0, help="cases of the first place at the full setting of internal learning")
     parse.add_argument("--only", default="", help="methods whose name contains this")
+    parse.add_argument("--out", type=Path, help="a CSV file, one line per case and method")
     parse.add_argument("--speed", action="store_true")
-    asked = parse.parse_args()
+    asked = parse.parse_args(arguments)
     if asked.speed:
         print(f"ratio over 20 iterations: {speed():.2f}")
         return
@@ -160,6 +182,8 @@ def main() -> None:
         for rows, cases in jobs:
             for place, name, scores in run(rows, cases):
                 found[place, name].append(scores)
+                if asked.out:
+                    append(asked.out, {"place": place, "method": name} | scores)
                 print(f"{place} {name}: " + " ".join(f"{c} {scores[c]:.4f}" for c in COLUMNS), flush=True)
     report(found)
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from models.series_fakes import batch, permuted, series, with_empty_date
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, UsageError
 from unclouded.models.internal_learning import (
     BLOCK,
-    ClearNorm,
     Config,
     Fit,
     InternalLearning,
-    Network,
     held_out,
     masked_square,
     perceptual,
@@ -25,8 +24,10 @@ from unclouded.models.internal_learning import (
     unrest,
     widths_for,
 )
+from unclouded.models.internal_network import SLOPE, ClearNorm, Network, NormLeaky
 from unclouded.models.scene_solver import Cube
 from unclouded.models.vgg import Encoder, encoder
+from unclouded.models.winograd import Ends, over_dates, over_dates_of_double
 from unclouded.sample import Sample, Source, Window
 from unclouded.scenes.scene import Scene
 
@@ -167,33 +168,81 @@ def test_held_out_blocks_are_wholly_clear() -> None:
 
 
 def test_a_date_hidden_as_a_whole_lies_between_its_neighbours() -> None:
-    output = torch.zeros(1, 1, 3, 2, 2)
-    output[:, :, 1] = 0.5
-    clear = torch.ones(1, 1, 3, 2, 2, dtype=torch.bool)
+    output = torch.zeros(3, 1, 2, 2)
+    output[1] = 0.5
+    clear = torch.ones(3, 1, 2, 2, dtype=torch.bool)
     assert float(unrest(output, clear)) == 0
-    clear[:, :, 1, 0] = False
+    clear[1, :, 0] = False
     assert float(unrest(output, clear)) == pytest.approx(0.25)
 
 
 def test_hidden_pixels_do_not_shift_the_others_through_a_norm() -> None:
     norm = ClearNorm(4)
-    x = torch.rand(1, 4, 3, 6, 6)
-    clear = torch.ones(1, 1, 3, 6, 6)
-    torch.testing.assert_close(norm(x, clear), torch.nn.functional.instance_norm(x), atol=1e-4, rtol=1e-4)
+    x = torch.rand(3, 4, 6, 6)
+    everywhere = torch.full((3, 1, 6, 6), 1 / 108)
+    one = functional.instance_norm(x.movedim(0, 1)[None])[0].movedim(1, 0)  # over all dates
+    torch.testing.assert_close(norm(x, everywhere), functional.leaky_relu(one, SLOPE), atol=1e-4, rtol=1e-4)
+    clear = everywhere.clone()
     clear[..., 3:] = 0
     other = x.clone()
     other[..., 3:] = 100
-    torch.testing.assert_close(norm(x, clear)[..., :3], norm(other, clear)[..., :3])
+    torch.testing.assert_close(norm(x, 2 * clear)[..., :3], norm(other, 2 * clear)[..., :3])
+
+
+def test_the_derivative_of_norm_and_activation() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, share, weight, bias = (
+        torch.randn(size, generator=draw, dtype=torch.float64) for size in ((3, 2, 4, 5), (3, 1, 4, 5), (2,), (2,))
+    )
+    share = share.abs() / share.abs().sum()
+    given = [v.requires_grad_() for v in (x, weight, bias)]
+    assert torch.autograd.gradcheck(lambda a, w, b: NormLeaky.apply(a, share, w, b), given)
 
 
 def test_repeated_ends_do_not_tell_which_date_it_is() -> None:
     network = Network(2, 3, (4, 8))
-    still = torch.rand(1, 2, 1, 16, 16).expand(-1, -1, 5, -1, -1)
-    clear = torch.ones(1, 1, 5, 16, 16)
+    still = torch.rand(1, 2, 16, 16).expand(5, -1, -1, -1)
+    clear = torch.ones(5, 1, 16, 16)
     y = network(still, clear).detach()
-    torch.testing.assert_close(y, y[:, :, :1].expand_as(y), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(y, y[:1].expand_as(y), atol=1e-5, rtol=1e-4)
     zero_padded = Network(2, 3, (4, 8), published=True)(still, clear).detach()
-    assert not torch.allclose(zero_padded[:, :, 0], zero_padded[:, :, 2], atol=1e-3)
+    assert not torch.allclose(zero_padded[0], zero_padded[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("ends", ["repeat", "zero"])
+@pytest.mark.parametrize(("dates", "stride"), [(1, 1), (2, 2), (3, 1), (5, 1), (5, 2), (6, 1), (11, 1)])
+def test_fewer_products_give_the_convolution(dates: int, stride: int, ends: Ends) -> None:
+    draw = torch.Generator().manual_seed(dates)
+    x = torch.randn(dates, 6, 8, 10, generator=draw).requires_grad_()
+    weight = torch.randn(4, 6, 3, 3, 3, generator=draw).requires_grad_()
+    longer = functional.pad(x.movedim(0, 1)[None], (0, 0, 0, 0, 1, 1), mode="replicate" if ends == "repeat" else "constant")
+    wanted = functional.conv3d(longer, weight, None, (1, stride, stride), (0, 1, 1))[0].movedim(1, 0)
+    found = over_dates(x, weight, stride, ends)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    toward = torch.randn(wanted.shape, generator=draw)
+    for a, b in zip(
+        torch.autograd.grad(found, (x, weight), toward), torch.autograd.grad(wanted, (x, weight), toward), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+
+
+def test_fewer_products_of_repeated_pixels() -> None:
+    draw = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(5, 6, 4, 7, generator=draw), torch.randn(4, 6, 3, 3, 3, generator=draw)
+    double = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    found = over_dates_of_double(x, weight, "repeat")
+    torch.testing.assert_close(found, over_dates(double, weight, 1, "repeat"), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (13, 19)])
+@pytest.mark.parametrize("published", [False, True])
+def test_the_network_by_fewer_products_and_by_definition(size: tuple[int, int], published: bool) -> None:
+    torch.manual_seed(0)
+    network = Network(2, 3, (4, 8, 8), published)
+    x, clear = torch.rand(5, 2, *size), (torch.rand(5, 1, *size) > 0.3).float()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        coarse = network(x, clear).float()  # definition, in bfloat16
+    torch.testing.assert_close(network(x, clear).detach(), coarse, atol=0.03, rtol=0)
 
 
 def test_small_images_take_fewer_levels() -> None:
@@ -203,15 +252,15 @@ def test_small_images_take_fewer_levels() -> None:
 
 def test_every_parameter_learns() -> None:
     network = Network(2, 3, (4, 8, 8))
-    y = network(torch.rand(1, 2, 3, 16, 16), torch.rand(1, 1, 3, 16, 16))
-    assert y.shape == (1, 3, 3, 16, 16) and float(y.detach().min()) >= 0 and float(y.detach().max()) <= 1
+    y = network(torch.rand(3, 2, 16, 16), torch.rand(3, 1, 16, 16))
+    assert y.shape == (3, 3, 16, 16) and float(y.detach().min()) >= 0 and float(y.detach().max()) <= 1
     y.square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
 
 
 def test_the_loss_sees_clear_pixels_only() -> None:
-    output, truth = torch.rand(1, 2, 3, 8, 8), torch.rand(1, 2, 3, 8, 8)
-    clear = torch.rand(1, 1, 3, 8, 8) > 0.5
+    output, truth = torch.rand(3, 2, 8, 8), torch.rand(3, 2, 8, 8)
+    clear = torch.rand(3, 1, 8, 8) > 0.5
     wanted = (output - truth).square()[clear.expand_as(output)].mean()
     assert masked_square(output, truth, clear).item() == pytest.approx(wanted.item(), rel=1e-5)
     assert masked_square(output, truth, torch.zeros_like(clear)).item() == 0
@@ -220,8 +269,8 @@ def test_the_loss_sees_clear_pixels_only() -> None:
 def test_perceptual_features_far_from_clouds_only() -> None:
     features = encoder("random", 2, 0)
     assert features is not None
-    output, truth = torch.rand(1, 2, 2, 32, 32), torch.rand(1, 2, 2, 32, 32)
-    clear = torch.ones(1, 1, 2, 32, 32, dtype=torch.bool)
+    output, truth = torch.rand(2, 2, 32, 32), torch.rand(2, 2, 32, 32)
+    clear = torch.ones(2, 1, 32, 32, dtype=torch.bool)
     assert float(perceptual(features, truth, truth, clear)) == 0
     assert float(perceptual(features, output, truth, clear)) > 0
     assert float(perceptual(features, output, truth, ~clear)) == 0

@@ -20,15 +20,15 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from unclouded.errors import UsageError
+from unclouded.models.internal_network import Network
 from unclouded.models.needs import Needs
 from unclouded.models.scaling import BOTH_25, scale_radar
 from unclouded.models.scene_solver import Bools, Choose, Cube, Floats, SceneSolver
@@ -38,10 +38,8 @@ from unclouded.models.vgg import Encoder, encoder
 
 Progress = Callable[[int, int, float], None]  # (iterations done, at most, RMSE of the held-out pixels)
 
-SKIP = 4  # features that pass from encoder to decoder at every level
 BLOCK = 8  # pixels: the side of the blocks that are held out
 CHECK = 10  # iterations between two looks at the output
-NORM_EPS = 1e-5
 KEEP = 0.8  # of the running mean, at every look
 DEEPEST = 4  # pixels: the least side of the deepest features
 
@@ -121,84 +119,6 @@ class InternalLearning(SceneSolver):
         return Fit(cube, self.config, self.progress).run(), everything
 
 
-class Network(nn.Module):
-    """x (1, c_in, T, H, W), clear (1, 1, T, H, W) -> (1, c_out, T, H, W) in [0, 1]: a U-Net of 3-D convolutions.
-
-    Dates are never halved, images are. `published`: borders in time are 0, and norms look at hidden pixels too.
-    """
-
-    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...], published: bool = False) -> None:
-        super().__init__()
-        pairs = list(pairwise(widths))
-        self.published = published
-        self.first = Twice(c_in, widths[0], 1, published)
-        self.down = nn.ModuleList(Twice(a, b, 2, published) for a, b in pairs)
-        self.skip = nn.ModuleList(nn.Conv3d(a, SKIP, 1) for a, _ in reversed(pairs))
-        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in reversed(pairs))
-        self.up = nn.ModuleList(Twice(a + SKIP, a, 1, published) for a, _ in reversed(pairs))
-        self.last = nn.Conv3d(widths[0], c_out, 1)
-
-    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
-        """See the class."""
-        seen = [torch.ones_like(clear, dtype=x.dtype) if self.published else clear.to(x.dtype)]
-        levels = [self.first(x, seen[0])]
-        for down in self.down:
-            seen.append(functional.avg_pool3d(seen[-1], (1, 2, 2), ceil_mode=True))
-            levels.append(down(levels[-1], seen[-1]))
-        y = levels.pop()
-        for skip, narrow, up, weight in zip(self.skip, self.narrow, self.up, reversed(seen[:-1]), strict=True):
-            finer = levels.pop()
-            y = functional.interpolate(narrow(y), size=finer.shape[2:], mode="nearest")
-            y = up(torch.cat([skip(finer), y], 1), weight)
-        return torch.sigmoid(self.last(y))
-
-
-class Twice(nn.Module):
-    """Two convolutions over dates and image, each normalised; (1, C, T, H, W) -> (1, D, T, H / stride, W / stride)."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int, published: bool) -> None:
-        super().__init__()
-        conv = nn.Conv3d if published else RepeatedEnds
-        self.conv1, self.norm1 = conv(c_in, c_out, 3, (1, stride, stride), 1), ClearNorm(c_out)
-        self.conv2, self.norm2 = conv(c_out, c_out, 3, 1, 1), ClearNorm(c_out)
-
-    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
-        """`clear` (1, 1, T, H / stride, W / stride): how much of each voxel is clear."""
-        y = functional.leaky_relu(self.norm1(self.conv1(x), clear), 0.2)
-        return functional.leaky_relu(self.norm2(self.conv2(y), clear), 0.2)
-
-
-class ClearNorm(nn.Module):
-    """Instance norm by the mean and variance over what is clear.
-
-    A norm over everything lets the network shift what it gives for clear pixels by what it does at hidden ones, where nothing
-    holds it: hidden regions then go astray.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
-        """(1, C, T, H, W) and weights (1, 1, T, H, W) -> (1, C, T, H, W)."""
-        weight, wide = clear / clear.sum().clamp(min=1e-6), x.float()
-        mean = (wide * weight).sum((2, 3, 4), keepdim=True)
-        variance = (wide.square() * weight).sum((2, 3, 4), keepdim=True) - mean.square()
-        scale = self.weight[:, None, None, None] * torch.rsqrt(variance.clamp(min=0) + NORM_EPS)
-        shift = self.bias[:, None, None, None] - mean * scale
-        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
-
-
-class RepeatedEnds(nn.Conv3d):
-    """A convolution of width 3 that repeats the first and the last date, so that it cannot tell which date it looks at."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, D, T, h, w)."""
-        longer = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
-        step = (self.stride[0], self.stride[1], self.stride[2])
-        return functional.conv3d(longer, self.weight, self.bias, step, (0, 1, 1))
-
-
 @dataclass
 class Best:
     """What one window of dates gave so far: the running mean of outputs, and the one that told the held-out pixels best."""
@@ -208,7 +128,7 @@ class Best:
     error: float = float("inf")
 
     def look(self, output: Tensor, truth: Tensor, held: Tensor) -> float:
-        """Take in an output (1, C, T, H, W). Returns the RMSE of the running mean over `held` (0 without any)."""
+        """Take in an output (T, C, H, W). Returns the RMSE of the running mean over `held` (0 without any)."""
         self.mean = output.clone() if self.mean is None else self.mean.lerp_(output, 1 - KEEP)
         count = int(held.sum()) * truth.shape[1]
         error = float(((self.mean - truth) * held).square().sum().div(count).sqrt()) if count else 0.0
@@ -231,10 +151,9 @@ class Fit:
         self.draw = torch.Generator().manual_seed(c.seed)
         clear = torch.from_numpy(cube.clear)
         seen = np.where(cube.clear[:, None], cube.x, np.float32(0))  # what is hidden cannot leak, not even NaN
-        self.truth = torch.from_numpy(seen).clamp(0, 1).movedim(0, 1)[None]  # (1, C, T, H, W)
-        held = held_out(cube.clear, c.held_out, c.seed)
-        self.held = torch.from_numpy(held)[None, None]
-        self.learn = (clear & ~self.held[0, 0])[None, None]
+        self.truth = torch.from_numpy(seen).clamp(0, 1)  # (T, C, H, W)
+        self.held = torch.from_numpy(held_out(cube.clear, c.held_out, c.seed))[:, None]  # (T, 1, H, W)
+        self.learn = clear[:, None] & ~self.held
         self.drive = self._drive()
         widths = widths_for(c.widths, cube.x.shape[-2:])
         with torch.random.fork_rng(devices=[]):
@@ -242,23 +161,23 @@ class Fit:
         framework_default(self.network, c.seed)
         self.features = encoder(c.perceptual, self.truth.shape[1], c.seed)
         self.half = c.arithmetic == "auto" and has_bfloat16(self.truth.device)
-        self.adam = torch.optim.Adam(self.network.parameters(), c.rate)
+        self.adam = torch.optim.Adam(self.network.parameters(), c.rate, fused=True)
 
     def _drive(self) -> Tensor:
-        """What goes into the network: radar in [0, 1] or Gaussian noise, and (ours) the day in [-1, 1]; (1, c_in, T, H, W)."""
+        """What goes into the network: radar in [0, 1] or Gaussian noise, and (ours) the day in [-1, 1]; (T, c_in, H, W)."""
         c, cube = self.config, self.cube
         t, _, h, w = cube.x.shape
         if c.drive != "noise" and cube.s1 is not None and cube.s1_valid is not None:
             s1 = torch.from_numpy(np.where(cube.s1_valid[:, None], cube.s1, np.float32(FILL_DB)))
-            drive = scale_radar(s1, BOTH_25, 0, 1).movedim(0, 1)[None]
+            drive = scale_radar(s1, BOTH_25, 0, 1)
         else:
             frames = t if c.as_published else 1
-            drive = torch.randn(1, c.noise_channels, frames, h, w, generator=self.draw).expand(-1, -1, t, -1, -1)
+            drive = torch.randn(frames, c.noise_channels, h, w, generator=self.draw).expand(t, -1, -1, -1)
         if c.as_published:
             return drive
         days = torch.from_numpy(cube.days - cube.days[0]).float()
         day = 2 * days / days[-1].clamp(min=1) - 1
-        return torch.cat([drive, day[None, None, :, None, None].expand(1, 1, t, h, w)], 1)
+        return torch.cat([drive, day[:, None, None, None].expand(t, 1, h, w)], 1)
 
     def run(self) -> Floats:
         """Passes over the windows until the held-out pixels get no better; all dates (T, C, H, W)."""
@@ -280,7 +199,7 @@ class Fit:
 
     def _one_pass(self, window: slice, one: Best, done: int, total: int) -> int:
         c = self.config
-        truth, held = self.truth[:, :, window], self.held[:, :, window]
+        truth, held = self.truth[window], self.held[window]
         for step in range(c.iterations):
             output = self.step(window)
             if step % CHECK == CHECK - 1 or step == c.iterations - 1:
@@ -290,10 +209,10 @@ class Fit:
         return done + c.iterations
 
     def step(self, window: slice) -> Tensor:
-        """One iteration of Algorithm 1 on a window of dates. Returns the output before it learned, (1, C, T, H, W)."""
+        """One iteration of Algorithm 1 on a window of dates. Returns the output before it learned, (T, C, H, W)."""
         c = self.config
-        truth, learn, drive = self.truth[:, :, window], self.learn[:, :, window], self.drive[:, :, window]
-        clear = learn | self.held[:, :, window]
+        truth, learn, drive = self.truth[window], self.learn[window], self.drive[window]
+        clear = learn | self.held[window]
         if c.jitter:
             drive = drive + c.jitter * torch.randn(drive.shape, generator=self.draw)
         with torch.autocast(truth.device.type, torch.bfloat16, enabled=self.half):
@@ -312,12 +231,12 @@ class Fit:
 
     def _together(self, windows: list[slice], found: list[Best]) -> Floats:
         total = torch.zeros_like(self.truth)
-        count = torch.zeros(1, 1, self.truth.shape[2], 1, 1)
+        count = torch.zeros(len(self.truth), 1, 1, 1)
         for window, one in zip(windows, found, strict=True):
             assert one.output is not None
-            total[:, :, window] += one.output
-            count[:, :, window] += 1
-        series: Floats = (total / count)[0].movedim(0, 1).contiguous().numpy()
+            total[window] += one.output
+            count[window] += 1
+        series: Floats = (total / count).numpy()
         return series
 
 
@@ -356,28 +275,25 @@ def held_out(clear: Bools, share: float, seed: int) -> Bools:
 
 
 def masked_square(output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
-    """Equation 5: mean square over the clear pixels. (1, C, T, H, W) and (1, 1, T, H, W)."""
+    """Equation 5: mean square over the clear pixels. (T, C, H, W) and (T, 1, H, W)."""
     return ((output - truth) * clear).square().sum() / (clear.sum() * truth.shape[1]).clamp(min=1)
 
 
 def unrest(output: Tensor, clear: Tensor) -> Tensor:
     """Mean square difference of neighbouring dates, over the pixels that are hidden on either."""
-    hidden = ~(clear[:, :, 1:] & clear[:, :, :-1])
-    step = output[:, :, 1:] - output[:, :, :-1]
+    hidden = ~(clear[1:] & clear[:-1])
+    differ = torch.eye(len(output))[1:] - torch.eye(len(output))[:-1]  # cheaper to learn through than slices
+    step = (differ @ output.flatten(1)).reshape(-1, *output.shape[1:])
     return (step * hidden).square().sum() / (hidden.sum() * output.shape[1]).clamp(min=1)
 
 
 def perceptual(features: Encoder, output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
     """Equation 6: mean square over features whose whole surroundings are clear, added up over the levels."""
-    found, wanted = features(_dates_first(output)), features(_dates_first(truth))
-    hidden = (~_dates_first(clear)).float()
+    found, wanted = features(output), features(truth)
+    hidden = (~clear).float()
     total = output.new_zeros(())
     for a, b in zip(found, wanted, strict=True):
         side = round(hidden.shape[-1] / a.shape[-1])
         seen = 1 - functional.max_pool2d(hidden, side) if side > 1 else 1 - hidden
         total = total + ((a - b) * seen).square().sum() / (seen.sum() * a.shape[1]).clamp(min=1)
     return total
-
-
-def _dates_first(x: Tensor) -> Tensor:
-    return x[0].movedim(1, 0)

@@ -1,0 +1,180 @@
+"""The network of internal learning (Ebel et al. 2022, Fig. 8): a U-Net of 3-D convolutions, made to be trained on the spot.
+
+Frames are (T, C, H, W): dates first, so that one date is a plain image. Dates are never halved, images are. Two rewritings make
+an iteration cheaper and change nothing but rounding: convolutions over dates by fewer products (winograd.py), and norm and
+activation as one step that keeps two arrays in place of seven.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unclouded.models.winograd import Ends, over_dates, over_dates_of_double
+
+SKIP = 4  # features that pass from encoder to decoder at every level
+NORM_EPS = 1e-5
+SLOPE = 0.2  # of the activation below 0
+
+
+class Network(nn.Module):
+    """x (T, c_in, H, W), clear (T, 1, H, W) -> (T, c_out, H, W) in [0, 1].
+
+    `published`: borders in time are 0, and norms look at hidden pixels too.
+    """
+
+    def __init__(self, c_in: int, c_out: int, widths: tuple[int, ...], published: bool = False) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.published = published
+        ends: Ends = "zero" if published else "repeat"
+        self.first = Twice(c_in, widths[0], 1, ends)
+        self.down = nn.ModuleList(Twice(a, b, 2, ends) for a, b in pairs)
+        self.skip = nn.ModuleList(Mix(a, SKIP) for a, _ in reversed(pairs))
+        self.narrow = nn.ModuleList(Mix(b, a) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(Up(a, ends) for a, _ in reversed(pairs))
+        self.last = Mix(widths[0], c_out)
+
+    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
+        """See the class."""
+        seen = [torch.ones_like(clear, dtype=torch.float32) if self.published else clear.float()]
+        levels = [self.first(x, seen[0])]
+        for down in self.down:
+            seen.append(functional.avg_pool2d(seen[-1], 2, ceil_mode=True))
+            levels.append(down(levels[-1], seen[-1]))
+        y = levels.pop()
+        for skip, narrow, up, weight in zip(self.skip, self.narrow, self.up, reversed(seen[:-1]), strict=True):
+            y = up(skip(levels.pop()), narrow(y), weight)
+        return torch.sigmoid(self.last(y))
+
+
+class Twice(nn.Module):
+    """Two convolutions over dates and image, each normalised; (T, C, H, W) -> (T, D, H / stride, W / stride)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, ends: Ends) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = DatesConv(c_in, c_out, stride, ends), ClearNorm(c_out)
+        self.conv2, self.norm2 = DatesConv(c_out, c_out, 1, ends), ClearNorm(c_out)
+
+    def forward(self, x: Tensor, clear: Tensor) -> Tensor:
+        """`clear` (T, 1, H / stride, W / stride): how much of each pixel is clear."""
+        return self.rest(self.conv1(x), clear)
+
+    def rest(self, x: Tensor, clear: Tensor) -> Tensor:
+        """What follows the first convolution."""
+        share = clear / clear.sum().clamp(min=1e-6)
+        made: Tensor = self.norm2(self.conv2(self.norm1(x, share)), share)
+        return made
+
+
+class Up(nn.Module):
+    """`Twice` on SKIP features of a finer level and all features of the coarser one, whose pixels are repeated."""
+
+    def __init__(self, c: int, ends: Ends) -> None:
+        super().__init__()
+        self.both = Twice(c + SKIP, c, 1, ends)
+
+    def forward(self, finer: Tensor, coarser: Tensor, clear: Tensor) -> Tensor:
+        """(T, SKIP, H, W), (T, C, ceil(H / 2), ceil(W / 2)) -> (T, C, H, W)."""
+        whole = finer.shape[-2] == 2 * coarser.shape[-2] and finer.shape[-1] == 2 * coarser.shape[-1]
+        if torch.is_autocast_enabled(finer.device.type) or not whole:
+            repeated = functional.interpolate(coarser, size=finer.shape[2:], mode="nearest")
+            return self.both(torch.cat([finer, repeated], 1), clear)
+        first = self.both.conv1
+        fine = over_dates(finer, first.weight[:, :SKIP], 1, first.ends)
+        return self.both.rest(fine + over_dates_of_double(coarser, first.weight[:, SKIP:], first.ends), clear)
+
+
+class DatesConv(nn.Conv3d):
+    """A convolution of width 3 over dates and image, without a bias (the norm that follows would take it away).
+
+    `ends`: with the first and the last date repeated it cannot tell which date it looks at. Fewer products need more digits
+    than bfloat16 has; there the definition is followed.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, ends: Ends) -> None:
+        super().__init__(c_in, c_out, 3, (1, stride, stride), (0, 1, 1), bias=False)
+        self.ends: Ends = ends
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(T, C, H, W) -> (T, D, H / stride, W / stride)."""
+        x = input
+        if not torch.is_autocast_enabled(x.device.type):
+            return over_dates(x, self.weight, self.stride[2], self.ends)
+        beyond = (x[:1], x[-1:]) if self.ends == "repeat" else (torch.zeros_like(x[:1]),) * 2
+        made = super().forward(torch.cat([beyond[0], x, beyond[1]]).movedim(0, 1)[None])
+        return made[0].movedim(0, 1).contiguous()
+
+
+class Mix(nn.Linear):
+    """Every pixel's features mixed: (T, C, H, W) -> (T, D, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See the class."""
+        mixed = torch.baddbmm(self.bias[:, None], self.weight.expand(len(input), -1, -1), input.flatten(2))
+        return mixed.reshape(*mixed.shape[:2], *input.shape[2:])
+
+
+class ClearNorm(nn.Module):
+    """Instance norm by the mean and variance over what is clear, and a leaky activation.
+
+    A norm over everything lets the network shift what it gives for clear pixels by what it does at hidden ones, where nothing
+    holds it: hidden regions then go astray.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, share: Tensor) -> Tensor:
+        """(T, C, H, W) and weights (T, 1, H, W) that add up to 1 -> (T, C, H, W)."""
+        return NormLeaky.apply(x, share, self.weight, self.bias)  # type: ignore[no-untyped-call]
+
+
+class NormLeaky(torch.autograd.Function):
+    """leaky(weight (x - m) / s + bias), with m and s^2 the mean and variance of x by the weights `share`; per channel.
+
+    With z before the activation, g = dL/dz, n = (x - m) / s:
+    dL/dx = weight / s (g - share (sum g + n sum g n)).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, share: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """x (T, C, H, W), share (T, 1, H, W), weight and bias (C,); returns (T, C, H, W) in the arithmetic of x."""
+        wide = x.float() if x.dtype == torch.bfloat16 else x
+        work = wide * share
+        mean = work.sum((0, 2, 3))
+        variance = work.mul_(wide).sum((0, 2, 3)) - mean.square()
+        deviation = (variance.clamp(min=0) + NORM_EPS).sqrt()
+        scale = weight / deviation
+        y = torch.addcmul(_wide(bias - mean * scale), wide, _wide(scale), out=work)
+        y = functional.leaky_relu(y, SLOPE, inplace=True).to(x.dtype)
+        ctx.save_for_backward(x, y, share, mean, deviation, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        """See the class."""
+        x, y, share, mean, deviation, scale = ctx.saved_tensors
+        g = torch.where(y > 0, grads[0], SLOPE * grads[0]) if y.dtype == torch.bfloat16 else _leaky_backward(grads[0], y)
+        g, x = (v.float() if v.dtype == torch.bfloat16 else v for v in (g, x))
+        total = g.sum((0, 2, 3))
+        work = g * x
+        with_x = (work.sum((0, 2, 3)) - mean * total) / deviation
+        slope = with_x / deviation
+        torch.addcmul(_wide(total - mean * slope), x, _wide(slope), out=work)
+        into = g.sub_(work.mul_(share)).mul_(_wide(scale))
+        return into.to(y.dtype), None, with_x, total
+
+
+def _leaky_backward(grad: Tensor, y: Tensor) -> Tensor:
+    made: Tensor = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
+    return made
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None]
