@@ -111,6 +111,8 @@ def remove_clouds(
         s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
         given=None if file is None else (file if all_dates or date is None else {str(as_day(date)): file}),
     )  # fmt: skip
+    if fill_nodata and "outline" in scene.decisions["grid"]:
+        raise UsageError("--fill-nodata would rebuild what lies outside the --aoi.", do="give the area as --bbox.")
     dates = chosen_dates(scene, date, all_dates)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
@@ -157,7 +159,8 @@ def restore(
     from unclouded.products.product import ProductWriter, file_sha256
 
     model.needs.check(scene)
-    job = {**options, "inputs": fingerprints(scene.decisions.get("files", []))}
+    outline = scene.decisions.get("grid", {}).get("outline")
+    job = {**options, "inputs": fingerprints(scene.decisions.get("files", [])), **({"aoi": outline} if outline else {})}
     if scene_model is not None:
         job["scene_model"] = file_sha256(scene_model) if scene_model.is_file() else None
     writer = ProductWriter(out, scene, date, job=job, resume=resume, overwrite=overwrite, block=block, resolution=resolution)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.sample import Window
@@ -87,6 +91,29 @@ def _from_wkt(text: str, where: str) -> Geometry:
         return geom.Geometry(wkt.loads(plain), crs)
     except (ShapelyError, ValueError) as error:
         raise InputCorrupt("The area of interest is not WKT.", where=where, why=str(error)[:200]) from error
+
+
+def outline_of(shape: Geometry | None, grid: GeoBox | None) -> Geometry | None:
+    """The area in the grid's CRS, where it is more than the box around it; None where the window says it all."""
+    if shape is None or grid is None or grid.crs is None or shape.geom_type == "Point":
+        return None
+    return shape.to_crs(grid.crs, resolution=math.inf)
+
+
+def inside(outline: Geometry, grid: GeoBox) -> NDArray[np.bool_]:
+    """The pixels (h, w) of a grid that an area in its CRS touches."""
+    from rasterio.features import rasterize
+
+    touched = rasterize(
+        [(outline.geom, 1)], out_shape=grid.shape, transform=grid.affine, fill=0, dtype="uint8", all_touched=True
+    )
+    return touched.astype(bool)
+
+
+def outline_note(outline: Geometry) -> str:
+    """What is recorded of an outline: enough to tell another one."""
+    digest = hashlib.sha256(outline.wkt.encode()).hexdigest()[:16]
+    return f"{outline.geom_type}, SHA-256 {digest}; pixels it does not touch have no data"
 
 
 def window_of(shape: Geometry, grid: GeoBox | None, size: tuple[int, int], step: int) -> Window:

@@ -16,7 +16,7 @@ from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import grid_of, lattice_step, opened, overlap
 from unclouded.sample import Days, Level, Place, Window, as_day
-from unclouded.scenes.area import geometry, window_of
+from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
 from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
@@ -55,9 +55,9 @@ def open_scene(
 
     `s2`, `s1`: a path or several; radar beside the images is found without `s1`. `bands`: which (or, for stacks without
     names, what they are called, in order). `aoi`: GeoJSON or WKT, a file or the text; `bbox`: west, south, east, north in
-    degrees, or with a CRS as fifth part; both snap outwards to the coarsest pixels. `given`: a mask file for all dates or
-    {date: file}. `datetime`: 'first/last', either may be empty or '..'. `verify`: check the digests of SAFE products.
-    `undated`: a single image may lack a date.
+    degrees, or with a CRS as fifth part; both snap outwards to the coarsest pixels, and pixels that an `aoi` does not touch
+    have no data. `given`: a mask file for all dates or {date: file}. `datetime`: 'first/last', either may be empty or '..'.
+    `verify`: check the digests of SAFE products. `undated`: a single image may lack a date.
     Reads metadata only, holds no pixels, and can be pickled. Raises UncloudedError in words.
     """
     found = [entry for path in _paths(s2) for entry in entries(path)]
@@ -67,14 +67,15 @@ def open_scene(
     level, level_note = _level(images, level)
     images, offsets = settle(images, offset)
     grid, size = _grid(images)
-    window = _window(images, grid, size, geometry(aoi, bbox))
+    area = geometry(aoi, bbox)
+    window = _window(images, grid, size, area)
     dates = np.array([image.date for image in images], "datetime64[D]")
     radars, far, embedded = _radars(found, s1, dates, s1_unit, s1_calibration, max_s1_gap, grid, size, window)
     images = _given(images, given, grid, size)
     place = Place(id=place_id or _name(images, s2), bands=chosen, level=level, grid=None if grid is None else cut(grid, window))
     source = FileSource(
         bands=chosen, shape=(window.height, window.width), grid=place.grid, corner=(window.row, window.col),
-        images=tuple(images), radars=tuple(radars),
+        images=tuple(images), radars=tuple(radars), outline=outline_of(area, grid) if bbox is None else None,
     )  # fmt: skip
     decisions = {
         "level": {"level": level, "evidence": level_note},
@@ -316,7 +317,8 @@ def _grid_note(images: Sequence[StoredImage], source: FileSource) -> dict[str, A
     shape = {"rows": source.shape[0], "columns": source.shape[1]}
     if source.grid is None:
         return {"crs": None, **shape, "warped": warped}
-    return {"crs": str(source.grid.crs), "transform": list(source.grid.affine[:6]), **shape, "warped": warped}
+    outline = {} if source.outline is None else {"outline": outline_note(source.outline)}
+    return {"crs": str(source.grid.crs), "transform": list(source.grid.affine[:6]), **shape, "warped": warped, **outline}
 
 
 def _radar_note(r: StoredRadar) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from unclouded.raster import lattice_step, opened, read_onto
 from unclouded.sample import Window
+from unclouded.scenes.area import inside
 from unclouded.scenes.scene import Layer, Picked, PixelSource
 from unclouded.scenes.stored import Pixels, StoredBands, StoredImage, StoredRadar
 from unclouded.units import DB_FLOOR, db_to_power, gamma0_to_sigma0, power_to_db, to_counts, to_reflectance
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from odc.geo.geom import Geometry
 
 Target = Any  # GeoBox | Window
 
@@ -31,6 +33,7 @@ class FileSource:
     corner: tuple[int, int]  # where the scene begins in an image without CRS
     images: tuple[StoredImage, ...]
     radars: tuple[StoredRadar, ...] = ()
+    outline: Geometry | None = None  # of the area wanted, in the CRS of the grid: beyond it nothing counts as measured
 
     def only(self, bands: tuple[str, ...]) -> PixelSource:
         """The same with fewer bands, the others unread. Without coordinates sizes are told from all bands: they stay."""
@@ -50,6 +53,8 @@ class FileSource:
             for n, band in enumerate(part.bands):
                 out[self.bands.index(band)] = np.where(known[n], reflectance[n], 0)
             valid[~known.all(axis=0)] = False
+        if self.outline is not None and self.grid is not None:
+            valid &= inside(self.outline, cut(self.grid, window))
         return out, valid
 
     def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
