@@ -331,3 +331,14 @@ def test_lattices() -> None:
     assert lattice_step(box(9, 9), box(9, 9, left=500_003)) is None
     assert lattice_step(box(9, 9), box(9, 9, step=20)) is None
     assert lattice_step(box(9, 9), box(9, 9, crs="EPSG:32632")) is None
+
+
+def test_an_address_that_no_file_can_have_is_damage(tmp_path):
+    path = tmp_path / "far.tif"
+    path.write_bytes(b"II+\0" + (8).to_bytes(2, "little") + bytes(2) + b"\xff" * 8)
+    with pytest.raises(InputCorrupt, match="damaged"):
+        open_raster(path)
+
+
+def test_a_process_keeps_little_of_decoded_rasters():
+    assert os.environ["GDAL_CACHEMAX"] == "64"

@@ -51,6 +51,7 @@ LOCKS: Mapping[str, Any] = {
     "GDAL_HTTP_MAX_RETRY": 0,
     "GDAL_NUM_THREADS": 1,
 }
+os.environ.setdefault("GDAL_CACHEMAX", "64")  # MiB of decoded rasters kept in a process; left alone, a twentieth of all memory
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _JP2 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
@@ -407,20 +408,24 @@ def _shifted(
     dataset: DatasetReader, bands: Sequence[int], factor: int, at: Window, missing: Sequence[float] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A window counted in pixels 1/factor the raster's size, which may reach outside the raster."""
-    values = np.zeros((len(bands), at.height, at.width), np.result_type(*dataset.dtypes))
-    valid = np.zeros(values.shape, bool)
+    kind, shape = np.result_type(*dataset.dtypes), (len(bands), at.height, at.width)
     top, left = max(at.row, 0), max(at.col, 0)
     bottom = min(at.row + at.height, dataset.height * factor)
     right = min(at.col + at.width, dataset.width * factor)
     if top >= bottom or left >= right:
-        return values, valid
+        return np.zeros(shape, kind), np.zeros(shape, bool)
     row, col = top // factor, left // factor
     stored = read(dataset, bands, Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col))
     fine = stored if factor == 1 else stored.repeat(factor, 1).repeat(factor, 2)
     part = fine[:, top - row * factor : bottom - row * factor, left - col * factor : right - col * factor]
+    known = np.ones(part.shape, bool) if missing is None else valid_where(part, missing)
+    if not known.all():
+        part = np.where(known, part, part.dtype.type(0))
+    if part.shape == shape:
+        return part.astype(kind, copy=False), known
+    values, valid = np.zeros(shape, kind), np.zeros(shape, bool)
     inside = (slice(None), slice(top - at.row, bottom - at.row), slice(left - at.col, right - at.col))
-    valid[inside] = True if missing is None else valid_where(part, missing)
-    values[inside] = part if missing is None else np.where(valid[inside], part, 0)
+    values[inside], valid[inside] = part, known
     return values, valid
 
 

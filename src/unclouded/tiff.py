@@ -28,7 +28,7 @@ def cut_off(stream: BinaryIO, size: int) -> str:
                 return f"tag {tag} lies beyond the end of the file ({size} bytes): it was cut off."
             if tag in _BLOCKS and kind in _INTEGERS:
                 blocks[_BLOCKS[tag]] = np.frombuffer(raw, _INTEGERS[kind]).astype(np.int64)
-    except (struct.error, ValueError, OverflowError):
+    except (struct.error, ValueError, OverflowError, OSError):  # OSError: an address that no file can have
         return "its directory cannot be read."
     offsets, lengths = blocks.get("offsets"), blocks.get("lengths")
     if offsets is not None and lengths is not None and offsets.shape == lengths.shape and np.any(offsets + lengths > size):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.raster import lattice_step, opened, read_onto
+from unclouded.raster import lattice_step, opened, read_onto, valid_where
 from unclouded.sample import Window
 from unclouded.scenes.area import inside
 from unclouded.scenes.scene import Layer, Picked, PixelSource
@@ -50,9 +50,11 @@ class FileSource:
         for part in self.images[i].parts:
             dn, known = self._on_scene(part, window)
             reflectance, _ = to_reflectance(dn, quantification=part.quantification, offset=part.offset, nodata=None)
+            whole = bool(known.all())
             for n, band in enumerate(part.bands):
-                out[self.bands.index(band)] = np.where(known[n], reflectance[n], 0)
-            valid[~known.all(axis=0)] = False
+                out[self.bands.index(band)] = reflectance[n] if whole else np.where(known[n], reflectance[n], 0)
+            if not whole:
+                valid[~known.all(axis=0)] = False
         if self.outline is not None and self.grid is not None:
             valid &= inside(self.outline, cut(self.grid, window))
         return out, valid
@@ -82,20 +84,26 @@ class FileSource:
 
     def scl(self, i: int, window: Window) -> NDArray[np.uint8] | None:
         """Sen2Cor classes (h, w), nearest; None if the date has none."""
-        where = self.images[i].scl
-        if where is None:
+        image, target = self.images[i], self._target(window)
+        if image.scl is None:
             return None
-        classes, known = _gather((where,), self._target(window), ())
-        return np.where(known[0], classes[0], 0).astype(np.uint8)
+        classes: NDArray[Any] = np.zeros((window.height, window.width), np.uint8)
+        for where in (image.scl, *image.more_scl):
+            found, known = _gather((where,), target, ())
+            classes = np.where((classes == 0) & known[0], found[0], classes)
+        return classes.astype(np.uint8)
 
     def given(self, i: int, window: Window) -> NDArray[np.float32] | None:
         """Values of the mask file (h, w), NaN outside it; None if the date has none."""
-        where = self.images[i].given
-        if where is None:
+        image, target = self.images[i], self._target(window)
+        if image.given is None:
             return None
-        nodata = opened(where.path).nodata
-        values, known = _gather((where,), self._target(window), () if nodata in (None, 0) else (nodata,))
-        return np.where(known[0], values[0], np.nan).astype(np.float32)
+        values: NDArray[Any] = np.full((window.height, window.width), np.nan, np.float32)
+        for where in (image.given, *image.more_given):
+            nodata = opened(where.path).nodata
+            found, known = _gather((where,), target, () if nodata in (None, 0) else (nodata,))
+            values = np.where(np.isnan(values) & known[0], found[0], values)
+        return values.astype(np.float32)
 
     def layers(self, i: int) -> tuple[Layer, ...]:
         """How date i is stored, cut to the scene. A date on another lattice is one layer of warped bands on the scene grid."""
@@ -119,10 +127,17 @@ class FileSource:
             target: Target = Window(row // layer.factor + window.row, col // layer.factor + window.col, *window[2:])
         else:
             target = cut(layer.grid, window)
-        dn, inside = _gather(part.where, target, None)
-        if not part.nodata or inside.all():
+        dn, within = _gather(part.where, target, None)
+        for where in part.more:
+            here = (within & valid_where(dn, part.missing)).all(axis=0)
+            if here.all():
+                break
+            other, seen = _gather(where, target, None)
+            there = ~here & (seen & valid_where(other, part.missing)).all(axis=0)
+            dn, within = np.where(there, other, dn), within | there
+        if not part.nodata or within.all():
             return dn
-        return np.where(inside, dn, np.asarray(part.nodata, dn.dtype))
+        return np.where(within, dn, np.asarray(part.nodata, dn.dtype))
 
     def _factor(self, part: StoredBands) -> int | None:
         """Native pixel size over the scene's; None if the part lies on another lattice or begins inside a coarse pixel."""
@@ -165,7 +180,14 @@ class FileSource:
 
     def _on_scene(self, part: StoredBands, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if part.grid is not None and self.grid is not None:
-            return _gather(part.where, self._target(window), part.missing, "bilinear")
+            dn, known = _gather(part.where, self._target(window), part.missing, "bilinear")
+            for where in part.more:
+                if known.all():
+                    break
+                other, seen = _gather(where, self._target(window), part.missing, "bilinear")
+                there = ~known.all(axis=0) & seen.all(axis=0)
+                dn, known = np.where(there, other, dn), known | there
+            return dn, known
         factor = self._factor(part) or 1
         if factor == 1:
             return _gather(part.where, self._target(window), part.missing)
