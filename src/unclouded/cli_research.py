@@ -79,9 +79,8 @@ def _print_scores(results: Results) -> None:
     for name, first in rows.items():
         if first["count"]:
             table.add_row(f"{name} {first['unit']}".strip(), *(_cell(m["rows"].get(name)) for m in models.values()))
-    if results.told["features"] is not None:
-        for name in ("precision", "recall", "f1"):
-            table.add_row(f"{name} of the set", *(_cell({"value": m["manifold"][name]}) for m in models.values()))
+    for name in ("precision", "recall", "f1") if results.told["features"] else ():
+        table.add_row(f"{name} of the set", *(_cell({"value": m["manifold"].get(name)}) for m in models.values()))
     for variant in next(iter(models.values()))["by_variant"]:
         name = headline(results)
         table.add_row(f"{name}, {variant}", *(_cell({"value": m["by_variant"][variant].get(name)}) for m in models.values()))

@@ -89,7 +89,7 @@ class Run:
         at = bands_for(remover, sample.place.bands)
         batch, start = Batch.stack([sample if at is None else only_bands(sample, at)]), time.perf_counter()
         getattr(remover.needs, "check_batch", lambda _: None)(batch)
-        with torch.inference_mode():
+        with torch.no_grad():  # and no inference mode, in which methods that learn the place could not
             guess = remover.adapt(Scene.of(sample), sample.target_date)(batch)
         images = [None if x is None else x[0].cpu().numpy() for x in (guess.s2, guess.sigma)]
         count = len(sample.place.bands)

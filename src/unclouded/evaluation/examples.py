@@ -13,6 +13,7 @@ from unclouded.bands import BY_NAME
 from unclouded.evaluation import charts
 from unclouded.evaluation.results import Results, headline
 from unclouded.evaluation.scoring import Case, prepare
+from unclouded.metrics.areas import Areas
 from unclouded.metrics.average import values
 from unclouded.metrics.pair import Pair
 from unclouded.metrics.pixel import NormalisedRmse
@@ -65,6 +66,7 @@ def _example(run: Run, results: Results, index: int, why: str) -> Example:
     case = prepare(run.preset, run.samples[index], run.mask)
     bands, target = case.sample.place.bands, case.target
     known = target if case.sample.target_valid is None else np.where(case.sample.target_valid, target, np.float32(np.nan))
+    given = np.where(case.areas.measured, case.given, np.float32(np.nan))
     rgb = list(composite(bands))
     low, high = _stretch(known[rgb])
     found: dict[str, Image] = {}
@@ -80,10 +82,10 @@ def _example(run: Run, results: Results, index: int, why: str) -> Example:
         for name, image in found.items()
     }
     return Example(
-        place=case.sample.place.id, why=why, cover=case.areas.cover, given=_picture(case.given[rgb], low, high),
-        target=_picture(known[rgb], low, high), mask=_mask_picture(case.areas.hidden, case.areas.shadow),
-        predictions=shown, spectra=_spectra(bands, case.given, target, found), bands=_by_band(case, known, found),
-        coarse=_coarse(bands, case, known, found) if hasattr(run.samples, "parts") else {}, top=top,
+        place=case.sample.place.id, why=why, cover=case.areas.cover, given=_picture(given[rgb], low, high),
+        target=_picture(known[rgb], low, high), mask=_mask_picture(case.areas),
+        predictions=shown, spectra=_spectra(bands, given, known, found), bands=_by_band(case, known, found),
+        coarse=_coarse(bands, given, known, found) if hasattr(run.samples, "parts") else {}, top=top,
     )  # fmt: skip
 
 
@@ -132,18 +134,30 @@ def _error_picture(error: NDArray[np.floating], top: float) -> str:
     return data_uri(np.dstack([colours, np.where(seen, 255, 0).astype(np.uint8)]))
 
 
-def _mask_picture(hidden: NDArray[np.bool_], shadow: NDArray[np.bool_]) -> str:
-    colours = np.array([(126, 158, 110, 255), (236, 238, 240, 255), (74, 84, 110, 255)], np.uint8)
-    return data_uri(colours[np.asarray(_thin(np.where(shadow, 2, np.where(hidden, 1, 0))), np.intp)])
+def _mask_picture(areas: Areas) -> str:
+    colours = np.array([(0, 0, 0, 0), (126, 158, 110, 255), (236, 238, 240, 255), (74, 84, 110, 255)], np.uint8)
+    kinds = np.where(areas.shadow, 3, np.where(areas.hidden, 2, np.where(areas.measured, 1, 0)))
+    return data_uri(colours[np.asarray(_thin(kinds), np.intp)])
 
 
 def _spectra(bands: Sequence[str], given: Image, target: Image, found: Mapping[str, Image]) -> str:
-    """Reflectance of the central pixel by wavelength: input, truth, every model (Meraner 2020 Fig. 10)."""
+    """Reflectance of the known pixel nearest to the centre, by wavelength: input, truth, every model (Meraner 2020 Fig. 10)."""
     order = _by_wavelength(bands)
-    row, col = target.shape[1] // 2, target.shape[2] // 2
+    row, col = _central(np.asarray(np.isfinite(target).all(0)))
     images = {"truth": target, "cloudy input": given, **found}
     series = {name: [float(image[k, row, col]) for k in order] for name, image in images.items()}
-    return charts.lines(series, [bands[k] for k in order], up="reflectance", along="central pixel", zero=True, turned=True)
+    where = f"pixel in row {row}, column {col}"
+    return charts.lines(series, [bands[k] for k in order], up="reflectance", along=where, zero=True, turned=True)
+
+
+def _central(known: NDArray[np.bool_]) -> tuple[int, int]:
+    """Row and column of the known pixel nearest to the centre; the centre where none is known."""
+    height, width = known.shape
+    rows, cols = np.nonzero(known)
+    if not len(rows):
+        return height // 2, width // 2
+    nearest = int(np.hypot(rows - height // 2, cols - width // 2).argmin())
+    return int(rows[nearest]), int(cols[nearest])
 
 
 def _by_band(case: Case, target: Image, found: Mapping[str, Image]) -> str:
@@ -161,13 +175,13 @@ def _by_band(case: Case, target: Image, found: Mapping[str, Image]) -> str:
     return charts.bars(series, labels, up="nRMSE of the band's range, %", along="band")
 
 
-def _coarse(bands: Sequence[str], case: Case, target: Image, found: Mapping[str, Image]) -> dict[str, list[tuple[str, str]]]:
+def _coarse(bands: Sequence[str], given: Image, target: Image, found: Mapping[str, Image]) -> dict[str, list[tuple[str, str]]]:
     """The bands that see the atmosphere, input, truth and models on one scale (Meraner 2020 Fig. 12)."""
     shown: dict[str, list[tuple[str, str]]] = {}
     for band in (b for b in ATMOSPHERE if b in bands):
         k = [bands.index(band)]
         low, high = _stretch(target[k])
-        images = {"cloudy input": case.given, "truth": target, **found}
+        images = {"cloudy input": given, "truth": target, **found}
         shown[band] = [(name, _picture(image[k], low, high)) for name, image in images.items()]
     return shown
 

@@ -143,11 +143,15 @@ def _varied(told: Mapping[str, Any]) -> str:
 
 
 def _manifold(told: Mapping[str, Any], models: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Precision, recall and F1 of every model; nothing where no feature network was given."""
+    """Precision, recall and F1 of every model, and of every variant; nothing where no feature network was given."""
     if told["features"] is None:
         return []
-    names = ("precision", "recall", "f1")
-    return [(m, [_figure(told["models"][m]["manifold"][name]) for name in names]) for m in models]
+    found = []
+    for model in models:
+        own = told["models"][model]
+        sets = {f"{model}, {name}": rows for name, rows in own["by_variant"].items()} or {model: own["manifold"]}
+        found += [(name, [_figure(rows.get(key)) for key in ("precision", "recall", "f1")]) for name, rows in sets.items()]
+    return found
 
 
 def _plain(value: Any) -> float | None:

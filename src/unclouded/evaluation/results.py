@@ -178,7 +178,7 @@ def _model(preset: Preset, lines: Sequence[Line], draws: int, seed: int) -> dict
         "seconds_per_image": float(np.median([line.seconds for line in lines])),
         "rows": rows,
         "manifold": _manifold(preset, lines),
-        "by_variant": _groups(preset, lines, lambda x: x.variant),
+        "by_variant": _variants(preset, lines),
         "by_cover": _groups(preset, lines, lambda x: _cover_bin(preset, _scores(x).cover), bin_names(preset.cover_edges)),
         "by_season": _groups(preset, lines, lambda x: _scores(x).season),
         "by_region": _groups(preset, lines, lambda x: _scores(x).roi),
@@ -211,16 +211,33 @@ HARD_CASES: dict[str, Callable[[Scores], bool]] = {  # Ebel 2020, appendix D
 }
 
 
-def _manifold(preset: Preset, lines: Sequence[Line]) -> dict[str, Any]:
-    """Precision, recall and F1 of the predictions against the truths of a set, in the space of a feature network."""
+NO_FEATURES = "no feature network was given (--features WEIGHTS)"
+BY_VARIANT = "the protocol shows every truth in several variants: see each variant"
+
+
+def _manifold(preset: Preset, lines: Sequence[Line], *, of_variant: bool = False) -> dict[str, Any]:
+    """Precision, recall and F1 of the predictions against the truths of a set, in the space of a feature network.
+
+    Every truth counts once, with the first prediction of it.
+    """
     if not all(line.features for line in lines):
         return {"not_computed": NO_FEATURES}
+    if any(line.variant for line in lines) and not of_variant:
+        return {"not_computed": BY_VARIANT}
     both = np.stack([unpacked(line.features) for line in lines])
+    _, first = np.unique(both[:, 0], axis=0, return_index=True)
+    both = both[np.sort(first)]
     found = precision_recall(both[:, 0], both[:, 1], k=preset.neighbours)
     return {"precision": found.precision, "recall": found.recall, "f1": found.f1, "k": preset.neighbours, "images": len(both)}
 
 
-NO_FEATURES = "no feature network was given (--features WEIGHTS)"
+def _variants(preset: Preset, lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+    """The rows of every variant of a protocol, and its precision, recall and F1."""
+    found = _groups(preset, lines, lambda x: x.variant)
+    for name, rows in found.items():
+        manifold = _manifold(preset, [line for line in lines if line.variant == name], of_variant=True)
+        rows |= {key: manifold[key] for key in ("precision", "recall", "f1") if key in manifold}
+    return found
 
 
 def _cover_bin(preset: Preset, cover: float) -> str:

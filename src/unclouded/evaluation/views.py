@@ -6,7 +6,7 @@ and results are then also told by variant. Views that need to know what is hidde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -21,7 +21,7 @@ from unclouded.evaluation.protocols import DrawnByCover, blended, clear_and_clou
 from unclouded.evaluation.protocols import References as OfOneSeries
 from unclouded.evaluation.scoring import classify, roi_of
 from unclouded.metrics.areas import FIFTHS
-from unclouded.sample import HIDDEN_FROM, HIDING, Sample
+from unclouded.sample import HIDDEN_FROM, HIDING, Sample, Window
 
 SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-2, 0), (2, 0), (0, -2), (0, 2))  # rows, columns (Xu 2022, section 6)
 INTERVALS = (13, 25, 72)  # days (Xu 2022, Table 4)
@@ -250,7 +250,8 @@ class Drawn:
 class Stitched:
     """Scenes put together from the patches of a region: models see the patches, scores see the scenes (Meraner 2020, 4.4).
 
-    Patches of one region and date that begin in one square of SCENE_SIDE pixels make a scene; a patch alone is left out.
+    Patches of one region and date that touch and begin in one square of SCENE_SIDE pixels make a scene; a patch alone is left
+    out.
     """
 
     source: Samples
@@ -259,14 +260,14 @@ class Stitched:
     @cached_property
     def scenes(self) -> list[list[int]]:
         """Positions of the patches of every scene; reads every sample once."""
-        found: dict[tuple[object, ...], list[int]] = {}
+        found: dict[tuple[object, ...], dict[int, Window]] = {}
         for k in range(len(self.source)):
             sample = self.source[k]
-            rows, cols = sample.place.origin
-            square = (rows // SCENE_SIDE, cols // SCENE_SIDE)
+            lies = Window(*sample.place.origin, *sample.shape)
+            square = (lies.row // SCENE_SIDE, lies.col // SCENE_SIDE)
             when = (tuple(sample.s2_dates.tolist()), sample.target_date)
-            found.setdefault((roi_of(sample.place.id), square, when, sample.target_index), []).append(k)
-        return [members for members in found.values() if len(members) > 1]
+            found.setdefault((roi_of(sample.place.id), square, when, sample.target_index), {})[k] = lies
+        return [group for members in found.values() for group in touching(members) if len(group) > 1]
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -278,6 +279,22 @@ class Stitched:
     def __getitem__(self, index: int) -> Sample:
         """Scene i as one sample, for its truth and its areas."""
         return whole(self.parts(index))
+
+
+def touching(patches: Mapping[int, Window]) -> list[list[int]]:
+    """The keys of patches that overlap or share an edge, directly or through others, together."""
+    groups: list[list[int]] = []
+    for key_of, lies in patches.items():
+        near = [group for group in groups if any(_touch(lies, patches[other]) for other in group)]
+        groups = [group for group in groups if group not in near] + [sorted([key_of, *(k for group in near for k in group)])]
+    return sorted(groups)
+
+
+def _touch(a: Window, b: Window) -> bool:
+    """Overlapping, or beside each other along an edge."""
+    rows = min(a.row + a.height, b.row + b.height) - max(a.row, b.row)
+    cols = min(a.col + a.width, b.col + b.width) - max(a.col, b.col)
+    return (rows > 0 and cols >= 0) or (rows >= 0 and cols > 0)
 
 
 def whole(parts: Sequence[Sample]) -> Sample:

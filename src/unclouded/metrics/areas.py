@@ -24,6 +24,7 @@ class Areas:
     - hidden: cloud or shadow in the scored input: the reconstruction of Meraner 2020 Table 1, cloudy of Darbaghshahi Table 4
     - clear: not hidden: the reproduction of Meraner Table 1, non-cloudy of Darbaghshahi Table 4
     - cloud, shadow: the two kinds apart
+    - measured: the scored input has a value there; cover is the share of these pixels that is hidden
     - covered_in_all: hidden in every input: what Ebel 2022 IV-A calls cloudy ("visible in neither of any input")
     - covered_in_any: hidden in at least one input: what its code calls cloudy
     - seen_in_any, seen_in_all: their complements, the two meanings of cloud-free there
@@ -34,6 +35,7 @@ class Areas:
     shadow: Mask
     covered_in_all: Mask
     covered_in_any: Mask
+    measured: Mask
 
     @staticmethod
     def of(classes: NDArray[np.uint8], index: int = 0) -> Areas:
@@ -43,12 +45,13 @@ class Areas:
         return Areas(
             hidden=covered[index], cloud=covered[index] & ~shadow, shadow=shadow,
             covered_in_all=np.asarray(covered.all(0)), covered_in_any=np.asarray(covered.any(0)),
+            measured=classes[index] != Cover.NODATA,
         )  # fmt: skip
 
     @property
     def cover(self) -> float:
-        """The share of the scored input that is hidden."""
-        return float(self.hidden.mean())
+        """The share of the scored input that is hidden, of what was measured; NaN where nothing was."""
+        return float(self.hidden[self.measured].mean()) if self.measured.any() else float("nan")
 
     def named(self, name: str) -> Mask | None:
         """The mask of an area by name (see above); None for `all`. Raises KeyError for another name."""
