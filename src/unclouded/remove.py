@@ -226,7 +226,9 @@ def finish(
     scene: Scene, date: np.datetime64, remover: CloudRemover, probe: Probe, limits: Limits, packing: Packing, block: Window
 ) -> Finished:
     """One block, rebuilt and packed for the journal; in any process."""
-    return packing(rebuild(scene, date, block, remover, probe, limits, packing.layers))
+    done = packing(rebuild(scene, date, block, remover, probe, limits, packing.layers))
+    scene.let_go()
+    return done
 
 
 def rebuild(

@@ -7,7 +7,9 @@ import pytest
 
 from batch.fields import write_field
 from unclouded.masks.detect import detect
+from unclouded.sample import Place, Sample, as_days
 from unclouded.scenes.open import open_scene
+from unclouded.scenes.scene import Scene
 
 
 @pytest.mark.parametrize("screen", [True, False])
@@ -18,3 +20,16 @@ def test_masks_do_not_depend_on_the_processes(tmp_path, screen):
     assert isinstance(shared.masks, np.memmap) and np.array_equal(alone.masks, shared.masks)
     assert alone.decisions["masks"] == shared.decisions["masks"]
     assert set(np.unique(alone.masks)) >= {1, 3}
+
+
+def test_pages_of_a_map_in_a_file_are_let_go_and_come_back(tmp_path):
+    maps = np.memmap(tmp_path / "masks.u8", np.uint8, "w+", shape=(2, 40, 50))
+    maps[:] = 1
+    maps.flush()
+    scene = Scene.of(Sample(
+        place=Place(id="p", bands=("B02",), level="L2A", grid=None), s2=np.zeros((2, 1, 40, 50), np.float32),
+        s2_valid=np.ones((2, 40, 50), bool), s2_dates=as_days(["2020-01-01", "2020-01-06"]),
+    )).with_masks(np.memmap(tmp_path / "masks.u8", np.uint8, "r", shape=(2, 40, 50)))  # fmt: skip
+    scene.let_go()
+    assert scene.masks is not None and scene.masks.sum() == 2 * 40 * 50
+    scene.with_masks(np.ones((2, 40, 50), np.uint8)).let_go()  # nothing to let go of

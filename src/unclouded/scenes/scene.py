@@ -7,6 +7,7 @@ the same counts; `PixelSource` is what a reader implements.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -192,6 +193,12 @@ class Scene:
             path, shape = state["masks"]
             state = {**state, "masks": np.memmap(path, np.uint8, "r", shape=shape)}
         self.__dict__.update(state)
+
+    def let_go(self) -> None:
+        """Take the pages of class maps in a file out of this process; they come back where they are looked at again."""
+        maps = self.masks
+        if isinstance(maps, np.memmap) and maps.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+            maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def veiled(self, i: int, windows: Sequence[Window]) -> Scene:
         """The same scene with more of date i hidden, as if under thick cloud: for measuring a remover on ground it could see.
