@@ -18,6 +18,7 @@ from unclouded.bands import L1C, L2A, band_name, is_band
 from unclouded.errors import InputMissing, InputUnsupported
 from unclouded.raster import grid_of, opened
 from unclouded.sample import Level
+from unclouded.scenes.mosaic import laid_together
 from unclouded.scenes.series import Entry, date_in
 from unclouded.scenes.stored import Pixels, StoredBands, StoredImage, glimpse
 
@@ -69,14 +70,16 @@ def read_image(entry: Entry, *, bands: Sequence[str] | None = None, undated: boo
     baseline = tag(tags, BASELINE_TAGS)
     said = entry.date or date_in(time_of(tags))
     day = said or (UNDATED if undated else _no_day(entry))
-    merged = merge(parts)
+    several = laid_together(parts)
+    merged = merge(several)
     return StoredImage(
         date=day, name=entry.name, parts=merged, level=level, level_evidence=why, baseline=baseline,
         offset_evidence=_offset_evidence(merged, baseline), offset_final=any(p.scale_tags for p in merged),
         scl=None if entry.scl is None else Pixels(str(entry.scl), 1),
         given=None if entry.mask is None else Pixels(str(entry.mask), 1),
         files=tuple(str(f) for f in (*entry.s2, *(f for f in (entry.scl, entry.mask) if f))),
-        facts=({"time": time_of(tags)} if time_of(tags) else {}) | ({} if said else {"undated": True}),
+        facts=({"time": time_of(tags)} if time_of(tags) else {}) | ({} if said else {"undated": True})
+        | ({"mosaic": [f.name for f in entry.s2]} if len(several) < len(parts) else {}),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from unclouded.raster import grid_of, lattice_step, opened, overlap
 from unclouded.sample import Days, Level, Place, Window, as_day
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
+from unclouded.scenes.mosaic import one_per_day
 from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
 from unclouded.scenes.sentinel1 import check_place, near, pair, radar_entries, radars_of
@@ -62,7 +63,7 @@ def open_scene(
     """
     found = [entry for path in _paths(s2) for entry in entries(path)]
     stored = read_images(found, bands, verify=verify, need_offset=offset == "auto", undated=undated and len(found) == 1)
-    images, dropped = _one_per_day(_within(stored, datetime))
+    images, dropped = one_per_day(_within(stored, datetime))
     images, chosen = _bands(images, bands)
     level, level_note = _level(images, level)
     images, offsets = settle(images, offset)
@@ -153,30 +154,6 @@ def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
             f"No Sentinel-2 image lies within {span}.", why=f"the series runs from {images[0].date} to {images[-1].date}."
         )
     return inside
-
-
-def _one_per_day(images: list[StoredImage]) -> tuple[list[StoredImage], list[dict[str, Any]]]:
-    """Of several products of one day the newest baseline, then the one with most data, then the last name."""
-    days: dict[np.datetime64, list[StoredImage]] = {}
-    for image in images:
-        days.setdefault(image.date, []).append(image)
-    kept, notes = [], []
-    for day, same in days.items():
-        best = max(same, key=lambda i: (_version(i.baseline), -float(i.facts.get("nodata_percentage", 0)), i.name))
-        kept.append(best)
-        left = [i.name for i in same if i is not best]
-        if left:
-            notes.append(
-                {"date": str(day), "kept": best.name, "left": left, "why": "newest baseline, then most data, then name"}
-            )
-    return kept, notes
-
-
-def _version(baseline: str) -> float:
-    try:
-        return float(baseline)
-    except ValueError:
-        return 0.0
 
 
 def _bands(images: list[StoredImage], bands: Sequence[str] | None) -> tuple[list[StoredImage], tuple[str, ...]]:
@@ -297,7 +274,9 @@ def _given(images: list[StoredImage], given: Masks | None, grid: GeoBox | None, 
                 do="give the mask on the grid of the images.",
             )  # fmt: skip
     return [
-        replace(i, given=Pixels(str(files[i.date]), 1), files=(*i.files, str(files[i.date]))) if i.date in files else i
+        replace(i, given=Pixels(str(files[i.date]), 1), more_given=(), files=(*i.files, str(files[i.date])))
+        if i.date in files
+        else i
         for i in images
     ]
 

@@ -44,7 +44,8 @@ def unpacked(scene: Scene, folder: Path, *, workers: int = 1) -> Scene:
 
 
 def _pixels(image: StoredImage) -> list[Pixels]:
-    return [p for part in image.parts for p in part.where] + ([image.scl] if image.scl is not None else [])
+    bands = [p for part in image.parts for where in (part.where, *part.more) for p in where]
+    return bands + [p for p in (image.scl, *image.more_scl) if p is not None]
 
 
 def _covered(scene: Scene, source: FileSource) -> float:
@@ -73,5 +74,9 @@ def _moved(image: StoredImage, copies: Mapping[str, str]) -> StoredImage:
     def moved(p: Pixels) -> Pixels:
         return p._replace(path=copies.get(p.path, p.path))
 
-    parts = tuple(replace(part, where=tuple(map(moved, part.where))) for part in image.parts)
-    return replace(image, parts=parts, scl=None if image.scl is None else moved(image.scl))
+    parts = tuple(
+        replace(part, where=tuple(map(moved, part.where)), more=tuple(tuple(map(moved, where)) for where in part.more))
+        for part in image.parts
+    )
+    scl = None if image.scl is None else moved(image.scl)
+    return replace(image, parts=parts, scl=scl, more_scl=tuple(map(moved, image.more_scl)))

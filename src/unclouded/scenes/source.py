@@ -129,12 +129,12 @@ class FileSource:
             target = cut(layer.grid, window)
         dn, within = _gather(part.where, target, None)
         for where in part.more:
-            here = (within & valid_where(dn, part.missing)).all(axis=0)
-            if here.all():
+            known = within & valid_where(dn, part.missing)
+            if known.all():
                 break
-            other, seen = _gather(where, target, None)
-            there = ~here & (seen & valid_where(other, part.missing)).all(axis=0)
-            dn, within = np.where(there, other, dn), within | there
+            other, beneath = _gather(where, target, None)
+            there = _fuller(beneath & valid_where(other, part.missing), known)
+            dn, within = np.where(there, other, dn), np.where(there, beneath, within)
         if not part.nodata or within.all():
             return dn
         return np.where(within, dn, np.asarray(part.nodata, dn.dtype))
@@ -185,8 +185,8 @@ class FileSource:
                 if known.all():
                     break
                 other, seen = _gather(where, self._target(window), part.missing, "bilinear")
-                there = ~known.all(axis=0) & seen.all(axis=0)
-                dn, known = np.where(there, other, dn), known | there
+                there = _fuller(seen, known)
+                dn, known = np.where(there, other, dn), np.where(there, seen, known)
             return dn, known
         factor = self._factor(part) or 1
         if factor == 1:
@@ -203,6 +203,12 @@ class FileSource:
         if self.grid is not None:
             return cut(self.grid, window)
         return window._replace(row=window.row + self.corner[0], col=window.col + self.corner[1])
+
+
+def _fuller(other: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where (h, w) another part of a mosaic holds more of the bands: validity (C, h, w) of both."""
+    fuller: NDArray[np.bool_] = other.sum(axis=0) > known.sum(axis=0)
+    return fuller
 
 
 def backscatter_db(

@@ -29,7 +29,11 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBands:
-    """Bands of one date that share a grid and a way of storing numbers. reflectance = (DN + offset) / quantification."""
+    """Bands of one date that share a grid and a way of storing numbers. reflectance = (DN + offset) / quantification.
+
+    `more`: further rasters of the same bands on the same lattice (another part of the swath, the next tile), in order; what the
+    first does not hold is taken from them. `grid` and `shape` are then those of all together.
+    """
 
     bands: tuple[str, ...]
     where: tuple[Pixels, ...]
@@ -44,6 +48,7 @@ class StoredBands:
     scale_tags: tuple[float, ...] = ()
     offset_tags: tuple[float, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    more: tuple[tuple[Pixels, ...], ...] = ()
 
     def only(self, bands: Sequence[str]) -> StoredBands | None:
         """The same with some of the bands, in the file's order; None if there are none of them."""
@@ -54,7 +59,7 @@ class StoredBands:
             name: tuple(values[n] for n in keep) if (values := getattr(self, name)) else ()
             for name in ("bands", "where", "offset", "descriptions", "scale_tags", "offset_tags")
         }
-        return replace(self, **cut)
+        return replace(self, **cut, more=tuple(tuple(where[n] for n in keep) for where in self.more))
 
     def shifted(self, offset: float) -> StoredBands:
         """The same with one offset for all bands."""
@@ -75,6 +80,8 @@ class StoredImage:
     baseline: str = ""
     scl: Pixels | None = None
     given: Pixels | None = None
+    more_scl: tuple[Pixels, ...] = ()  # of the further parts of a mosaic
+    more_given: tuple[Pixels, ...] = ()
     tile: str = ""
     files: tuple[str, ...] = ()
     verified: bool | None = None  # digests checked; None: the format carries none
