@@ -37,6 +37,7 @@ def test_halves_of_a_swath_are_one_date(tmp_path: Path) -> None:
     assert [str(d) for d in scene.dates] == [DAY, LATER]
     note = scene.decisions["dates"][0]
     assert note["date"] == DAY and note["mosaic"] == ["east.tif", "west.tif"]
+    assert f"{DAY}: put together from east.tif, west.tif" in scene.decisions["warnings"]
     np.testing.assert_array_equal(scene.read(only=[0]).s2, expected.read().s2)
     assert scene.read(only=[0]).s2_valid.all()
     window, layer = Window(3, 9, 12, 15), scene.source.layers(0)[0]

@@ -312,6 +312,7 @@ def _radar_note(r: StoredRadar) -> dict[str, Any]:
 def _warnings(decisions: Mapping[str, Any], radars: Sequence[StoredRadar]) -> list[str]:
     """Everything worth a second look, in words."""
     found = [note["warning"] for note in decisions["offset"] if "warning" in note]
+    found += [f"{day['date']}: put together from {', '.join(day['mosaic'])}" for day in decisions["dates"] if "mosaic" in day]
     found += [f"radar for {row['date']}: {row['warning']}" for row in decisions["pairing"] if "warning" in row]
     found += list(dict.fromkeys(text for r in radars for text in r.warnings))
     if decisions["grid"]["warped"]:

@@ -50,7 +50,10 @@ class PixelSource(Protocol):
     """What a reader gives. Windows are in scene pixels; `i` counts Sentinel-2 dates, `k` Sentinel-1 dates."""
 
     def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance (C, h, w) on the scene grid, bands in `Place.bands` order, and validity (h, w): every band measured."""
+        """Reflectance (C, h, w) on the scene grid, bands in `Place.bands` order, and validity (h, w): every band measured.
+
+        Both are the caller's own.
+        """
         ...
 
     def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -119,10 +122,7 @@ class Scene:
         if at.row < 0 or at.col < 0 or at.row + at.height > self.shape[0] or at.col + at.width > self.shape[1]:
             raise RecordError(f"Window {tuple(at)} reaches outside the scene of {self.shape} pixels.")
         chosen = range(len(self.dates)) if only is None else sorted(only)
-        s2 = np.empty((len(chosen), len(self.place.bands), at.height, at.width), np.float32)
-        valid = np.empty((len(chosen), at.height, at.width), bool)
-        for n, i in enumerate(chosen):
-            s2[n], valid[n] = self.source.s2(i, at)
+        s2, valid = self._images(at, list(chosen))
         dates = self.dates[list(chosen)]
         index = None
         if target is not None and (found := np.flatnonzero(dates == as_day(target))).size:
@@ -136,6 +136,16 @@ class Scene:
             given=_stack([self.source.given(i, at) for i in chosen], np.nan),
             target_date=None if target is None else as_day(target), target_index=index,
         )  # fmt: skip
+
+    def _images(self, at: Window, chosen: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        if len(chosen) == 1:
+            image, measured = self.source.s2(chosen[0], at)
+            return image[None], measured[None]
+        s2 = np.empty((len(chosen), len(self.place.bands), at.height, at.width), np.float32)
+        valid = np.empty((len(chosen), at.height, at.width), bool)
+        for n, i in enumerate(chosen):
+            s2[n], valid[n] = self.source.s2(i, at)
+        return s2, valid
 
     def only(self, bands: Collection[str]) -> Scene:
         """The same scene with some of its bands, in its own order; a pixel is valid where these were measured.
@@ -261,7 +271,7 @@ class MemorySource:
 
     def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         at = (i, ..., *window.slices)
-        return self.sample.s2[at], self.sample.s2_valid[at]
+        return self.sample.s2[at].copy(), self.sample.s2_valid[at].copy()
 
     def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         assert self.sample.s1 is not None and self.sample.s1_valid is not None
