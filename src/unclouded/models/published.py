@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from unclouded.bands import L1C
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
@@ -25,7 +25,7 @@ from unclouded.models.weights import Weights, save
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unclouded.models import dsen2cr, glfcr, pix2pix, spagan
+    from unclouded.models import dsen2cr, glfcr, pix2pix, seq2point, spagan, stgan, uncrtaints, utilise
 
 Tensors = Mapping[str, "Tensor"]
 SECONDS = 300  # for the child to read a file
@@ -208,6 +208,110 @@ def torch_spagan(tensors: Tensors) -> tuple[spagan.Config, dict[str, Tensor]]:
     return Config(bands=_bands(bands), width=width), state
 
 
+def torch_seq2point(tensors: Tensors) -> tuple[seq2point.Config, dict[str, Tensor]]:
+    """The branched generator of SEN12MS-CR-TS: a trunk, then 3-D convolutions."""
+    from unclouded.models.seq2point import BLOCKS_3D, Config
+
+    state = _plain(tensors)
+    features, channels = state["model_initial.0.weight"].shape[:2]
+    bands, _, dates = state[f"model_final.{BLOCKS_3D + 3}.weight"].shape[:3]
+    blocks = _count(state, r"model_initial\.(\d+)\.conv_block") - 2
+    config = Config(
+        bands=_bands(bands), sar=channels == bands + 2, dates=dates, features=features, blocks=blocks, output="as_published"
+    )
+    return config, state
+
+
+def torch_stgan(tensors: Tensors) -> tuple[stgan.Config, dict[str, Tensor]]:
+    """A generator of STGAN, or of its copy in SEN12MS-CR-TS, which ends residual branches in a ReLU and takes radar.
+
+    Branches whose tensors are all equal are the published "independent" ones, which are one module held three times.
+    """
+    from unclouded.models.stgan import Config
+
+    state = _plain(tensors)
+    unet = "up1.model.1.weight" in state
+    kernels = {k: v for k, v in state.items() if v.dim() == 4}
+    first = kernels[min(k for k in kernels if re.match(r"down1\.|model_initial", k))]
+    final = max((k for k in state if re.match(r"model_final\.\d+\.bias", k)), key=lambda k: int(k.split(".")[1]), default="")
+    restored = state["up1.model.1.weight"].shape[1] if unet else len(state[final])
+    bands, names = _stgan_bands(first.shape[1], restored)
+    config = Config(
+        bands=bands, restores=names, sar=first.shape[1] == len(bands) + 2, generator="unet" if unet else "resnet",
+        branches=_branches(state), width=first.shape[0], levels=_count(state, r"down(\d+)\.") - 1 if unet else 8,
+        norm="batch" if any(k.endswith("running_mean") for k in state) else "instance", relu_after=names is None,
+        dropout=any(".conv_block.6." in k for k in kernels),
+    )  # fmt: skip
+    return config, state
+
+
+def _branches(state: Tensors) -> stgan.Branches:
+    """By the names, and by whether the branches' tensors are equal."""
+    same: dict[str, list[Tensor]] = {}
+    for name, tensor in state.items():
+        if found := re.match(r"(.*model|model_initial|model_intermediate)_\d+\.(.*)", name):
+            same.setdefault(f"{found[1]}.{found[2]}", []).append(tensor)
+    if not same:
+        return "shared"
+    tied = all(tensor.equal(group[0]) for group in same.values() for tensor in group)
+    return "independent_as_published" if tied else "independent"
+
+
+def _stgan_bands(channels: int, restored: int) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Bands in, and those restored (None: all), by the channels of a date and of the result."""
+    if restored == len(RGB) and channels in (3, 4):
+        return (*RGB, "B08")[:channels], RGB
+    if channels - restored in (0, 2):
+        return _bands(restored), None
+    raise ValueError(f"3 or 4 bands in and 3 out, or 13 with or without radar, not {channels} in and {restored} out")
+
+
+def torch_uncrtaints(tensors: Tensors) -> tuple[uncrtaints.Config, dict[str, Tensor]]:
+    """The generator of UnCRtainTS: names behind "netG.".
+
+    A file does not tell the factor on the values nor how the variance is made: 10 and softplus, as in the published command.
+    """
+    from unclouded.models.uncrtaints import Config
+
+    state = {k.removeprefix("netG."): v for k, v in _plain(tensors).items()}
+    width, channels = state["in_conv.conv.conv.0.weight"].shape[:2]
+    apart = "out_conv_mean_1.conv.conv.0.weight" in state
+    means = len(state["out_conv_mean_1.conv.conv.0.weight"]) if apart else len(L1C)
+    variances = len(state["out_conv_var_1.conv.conv.0.weight"]) if apart else len(state["out_conv.conv.conv.0.weight"]) - means
+    covariance: dict[int, Literal["diag", "iso", "none"]] = {means: "diag", 1: "iso", 0: "none"}
+    settings: dict[str, Any] = {"dates": 1}
+    if "temporal_encoder.inconv.weight" in state:
+        heads, key_width = state["temporal_encoder.attention_heads.Q"].shape
+        model_width = len(state["temporal_encoder.inconv.weight"])
+        settings = {"heads": heads, "key_width": key_width, "model_width": model_width, "values": "include_v.weight" in state}
+    config = Config(
+        bands=_bands(means), sar=channels == means + 2, width=width, blocks_before=_count(state, r"in_block\.(\d+)"),
+        blocks_after=_count(state, r"out_block\.(\d+)"), covariance=covariance[variances], separate_heads=apart,
+        as_published_padding=True, **settings,
+    )  # fmt: skip
+    return config, state
+
+
+def torch_utilise(tensors: Tensors) -> tuple[utilise.Config, dict[str, Tensor]]:
+    """The released code's names; 13 bands without radar. A file does not tell the number of heads: 4, as published."""
+    from unclouded.models.utilise import Config
+
+    state = _plain(tensors)
+    levels = _count(state, r"down_blocks\.(\d+)")
+    channels, bands = state["in_conv.conv.conv.0.weight"].shape[1], len(state["out_conv.conv.conv.2.weight"])
+    if channels != bands:
+        raise ValueError(f"as many bands in as out, not {channels} and {bands}")
+    up = [state[f"up_blocks.{i}.up.convtrans.0.weight"].shape[:2] for i in range(levels)]  # deepest first
+    key_width = len(state["temporal_encoder.0.attention_heads.fc_q.weight"]) // Config.heads
+    widths = [len(state[f"down_blocks.{i}.conv1.conv.0.weight"]) for i in range(levels)]
+    config = Config(
+        bands=_bands(bands), key_width=key_width, encoder=(len(state["in_conv.conv.conv.0.weight"]), *widths),
+        decoder=(*(c_out for _, c_out in reversed(up)), up[0][0]),
+    )  # fmt: skip
+    return config, state
+
+
+CRTS = "https://github.com/PatrickTUM/SEN12MS-CR-TS"
 SEN12MSCR = "SEN12MS-CR; the published loader leaks 6 of 10 test regions into training"
 PUBLISHED: dict[str, Published] = {
     "dsen2cr-keras": Published(
@@ -220,11 +324,22 @@ PUBLISHED: dict[str, Published] = {
         model="glfcr-as-published", convert=torch_glfcr, url="https://github.com/xufangchn/GLF-CR",
         licence="none stated", trained_on=SEN12MSCR),
     "pix2pix": Published(
-        model="pix2pix", convert=torch_pix2pix, url="https://github.com/PatrickTUM/SEN12MS-CR-TS",
+        model="pix2pix", convert=torch_pix2pix, url=CRTS,
         licence="none stated", trained_on=SEN12MSCR),
     "spagan": Published(
         model="spagan", convert=torch_spagan, url="https://github.com/Penn000/SpA-GAN_for_cloud_removal", licence="MIT",
         trained_on="RICE"),
+    "seq2point": Published(
+        model="seq2point", convert=torch_seq2point, url=CRTS, licence="none stated", trained_on="SEN12MS-CR-TS"),
+    "stgan": Published(
+        model="stgan", convert=torch_stgan, url="https://github.com/ermongroup/STGAN", licence="none stated",
+        trained_on="its authors' Sentinel-2 pairs, or SEN12MS-CR-TS"),
+    "uncrtaints": Published(
+        model="uncrtaints", convert=torch_uncrtaints, url="https://github.com/PatrickTUM/UnCRtainTS",
+        licence="MIT in the network's file; none stated for the weights", trained_on="SEN12MS-CR or SEN12MS-CR-TS"),
+    "utilise": Published(
+        model="utilise", convert=torch_utilise, url="https://github.com/prs-eth/U-TILISE", licence="MIT",
+        trained_on="SEN12MS-CR-TS"),
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def save(path: Path, name: str, remover: SingleDate, notes: Weights | None = Non
     """
     from safetensors.torch import save as to_bytes
 
-    state = {k: v.detach().cpu().contiguous() for k, v in remover.network.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in remover.network.state_dict().items()}  # tied ones too
     record = replace(
         Weights(model=name) if notes is None else notes,
         model=name,
