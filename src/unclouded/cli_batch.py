@@ -17,11 +17,15 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only er
 
 
 def plan(
-    sources: Annotated[list[Path], typer.Argument(help="Series folders, manifests, or a table with a column `series`.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Series folders, manifests, a table with a column `series`, or STAC: a JSON file or a search URL."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<place>/<date>/.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="The job list to write.")] = Path("jobs.jsonl"),
     datetime: Annotated[str | None, typer.Option(help="Restore only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
     within: Annotated[int | None, typer.Option(min=1, help="Days around its date that a unit may read; default: all.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Where the files of STAC items lie: <id>.SAFE or <id>/<file>.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
     mask: Annotated[str, typer.Option(help="auto or a detector.")] = "auto",
@@ -49,7 +53,8 @@ def plan(
         "max_s1_gap": max_s1_gap, "seed": seed,
     }  # fmt: skip
     load(chosen["model"], chosen["settings"])
-    units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within)
+    lists = jobs.with_name(jobs.name + ".series")
+    units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within, files=files, lists=lists)
     write_jobs(jobs, units)
     places = len({unit.out for unit in units})
     if as_json:
@@ -58,7 +63,7 @@ def plan(
         print(f"wrote {jobs}: {len(units)} units of {places} places")
     if bad:
         raise SomeUnitsFailed(
-            f"{len(bad)} places cannot be read; the others are planned.",
+            f"{len(bad)} places or items cannot be read; the others are planned.",
             why="".join(f"\n  {where}: {error.what}" for where, error in bad),
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unclouded.batch import stac
 from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
 from unclouded.products.journal import write_file
 from unclouded.products.product import plain
@@ -126,15 +127,31 @@ def _between(days: Sequence[np.datetime64], span: str | None) -> list[np.datetim
 
 
 def plan_units(
-    sources: Sequence[Path], out: Path, options: Mapping[str, Any], *, datetime: str | None = None, within: int | None = None
+    sources: Sequence[Path | str],
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    datetime: str | None = None,
+    within: int | None = None,
+    files: Path | None = None,
+    lists: Path = Path("jobs.jsonl.series"),
 ) -> tuple[list[Unit], list[tuple[str, UncloudedError]]]:
     """The units of many places, and the places that cannot be read: one bad tile does not stop the others.
 
+    `sources`: what `series_of` takes, and STAC (stac.py), whose files lie below `files`; its manifests go to `lists`.
     Raises InputsContradict where two series would write the same product.
     """
     units: list[Unit] = []
     bad: list[tuple[str, UncloudedError]] = []
-    for series in [series for path in sources for series in series_of(path)]:
+    found: list[Series] = []
+    for source in map(str, sources):
+        if stac.is_stac(source):
+            named, missing = stac.places(source, lists.absolute(), files)
+            found += [Series(s2=s2, place=place) for place, s2 in named]
+            bad += missing
+        else:
+            found += series_of(Path(source))
+    for series in found:
         try:
             units += units_of(series, out, options, datetime=datetime, within=within)
         except UncloudedError as error:
