@@ -266,6 +266,19 @@ def _case(series: Series, t: int, c: int, hole: int, image: NDArray[np.float32],
     return Case(series.name, t, c, hole, float(hidden.mean()), sample, truth, hidden & known)
 
 
+def past_only(case: Case) -> Case:
+    """The same question on the day itself: nothing of later dates, optical or radar."""
+    sample = case.sample
+    t = sample.target_index
+    assert t is not None
+    given: dict[str, Any] = {name: getattr(sample, name)[: t + 1] for name in ("s2", "s2_valid", "s2_dates", "cloud")}
+    if sample.s1_dates is not None:
+        until = int((sample.s1_dates <= sample.target_date).sum())
+        names = ("s1", "s1_valid", "s1_dates") + (("s1_orbits",) if sample.s1_orbits is not None else ())
+        given |= {name: getattr(sample, name)[:until] for name in names}
+    return replace(case, sample=replace(sample, **given))
+
+
 def _radar(series: Series) -> dict[str, Any]:
     if series.s1 is None or series.s1_days is None:
         return {}
