@@ -11,6 +11,7 @@ import torch
 from unclouded.bands import L1C
 from unclouded.errors import InputMissing, InputUnsupported, SomeUnitsFailed, UsageError
 from unclouded.evaluation.evaluate import Contender, evaluate
+from unclouded.evaluation.presets import PRESETS
 from unclouded.evaluation.results import leak_of
 from unclouded.models.needs import Needs
 from unclouded.raster import open_raster, read
@@ -235,3 +236,58 @@ def test_papers_presets_on_thirteen_bands(tmp_path, name):
     first = "MAE target" if name == "meraner2020" else "MAE (all)" if name == "sen12mscrts2022" else "MAE"
     assert found[first]["value"] == pytest.approx(0.01, rel=1e-3)
     assert found["PSNR"]["value"] == pytest.approx(40, abs=0.01)
+
+
+def test_utilise_pools_the_frames_of_a_series(tmp_path):
+    """Two series, of three frames and of one: frames are pooled before the root, then the two series are averaged."""
+    errors = {"A@1": 0.01, "A@2": 0.02, "A@3": 0.06, "B@1": 0.04}
+    base = replace(sample(1), s2=np.full((2, 4, 32, 32), 0.3, np.float32), target=np.full((4, 32, 32), 0.28, np.float32))
+    samples = [
+        replace(base, place=replace(base.place, id=name), target=base.target - np.float32(error))
+        for name, error in errors.items()
+    ]  # fmt: skip
+    same = Contender("same", remover=Offset(0.0))
+    rows = run(tmp_path, models=(same,), samples=samples, preset_name="utilise2023", mask="given", report=False).told[
+        "models"]["same"]["rows"]  # fmt: skip
+    a = (0.01**2 + 0.02**2 + 0.06**2) / 3
+    assert rows["MAE"]["value"] == pytest.approx((0.03 + 0.04) / 2, rel=1e-4)
+    assert rows["MSE"]["value"] == pytest.approx((a + 0.0016) / 2, rel=1e-4)
+    assert rows["RMSE"]["value"] == pytest.approx((np.sqrt(a) + 0.04) / 2, rel=1e-4)
+    assert rows["PSNR"]["value"] == pytest.approx((-10 * np.log10(a) - 10 * np.log10(0.0016)) / 2, rel=1e-4)
+    assert rows["PSNR occluded"]["value"] == pytest.approx(rows["PSNR"]["value"], rel=1e-4)  # the error is the same everywhere
+    assert rows["PSNR"]["count"] == 2
+    images = run(tmp_path / "images", models=(same,), samples=samples, preset_name="uncrtaints2023", mask="given", report=False)
+    each = np.mean([-20 * np.log10(e) for e in errors.values()])
+    assert images.told["models"]["same"]["rows"]["PSNR"]["value"] == pytest.approx(each, rel=1e-4)
+
+
+def test_a_series_counts_once_in_pairs_and_intervals(tmp_path):
+    samples = [replace(s, place=replace(s.place, id=f"R{k // 3}@{k}")) for k, s in enumerate(SAMPLES)]
+    found = run(tmp_path, samples=samples, preset_name="utilise2023", mask="given", report=False).told
+    pair = next(d for d in found["paired"] if d["row"] == "MAE observed")
+    assert pair["images"] == 2 and pair["p"] == pytest.approx(2 / 2**2)
+
+
+@dataclass(frozen=True)
+class RedOnly:
+    """Restores two of the four bands."""
+
+    needs: Needs = field(default_factory=lambda: Needs(cloud=False, bands=("B04", "B03")))
+
+    def adapt(self, scene, date):
+        return self
+
+    def __call__(self, batch):
+        assert batch.places[0].bands == ("B04", "B03") and batch.s2.shape[2] == 2
+        return Prediction(s2=batch.s2[:, 1] - 0.02)
+
+
+def test_a_model_of_fewer_bands_is_scored_where_the_preset_wants_no_more(tmp_path, monkeypatch):
+    few = replace(PRESETS["ebel2020"], name="few", bands=("B04", "B03"))
+    monkeypatch.setitem(PRESETS, "few", few)
+    red = Contender("red", remover=RedOnly())
+    found = run(tmp_path / "few", models=(red,), preset_name="few", mask="given").told["models"]["red"]["rows"]
+    assert found["MAE"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["MAE"]["count"] == 6
+    with pytest.raises(SomeUnitsFailed, match="does not restore B02, B08"):
+        run(tmp_path / "all", models=(red,), report=False)

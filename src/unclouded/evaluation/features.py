@@ -117,7 +117,8 @@ def _convolutions(state: Mapping[str, Tensor], file: Path) -> list[Any]:
     from torch import nn
 
     numbers = sorted(int(m[1]) for m in (CONVOLUTION.fullmatch(key) for key in state) if m)
-    steps = [b - a for a, b in zip(numbers, [*numbers[1:], (numbers or [0])[-1] + 3], strict=True)]
+    following = [*numbers[1:], numbers[-1] + 3] if numbers else []
+    steps = [b - a for a, b in zip(numbers, following, strict=True)]
     if not numbers or numbers[0] != 0 or not set(steps) <= {2, 3}:
         raise InputUnsupported("These are not the weights of a plain VGG.", where=file, why="wanted features.0.weight, ...")
     layers: list[Any] = []

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from unclouded.errors import InputCorrupt, InputMissing
+from unclouded.evaluation.data import open_data
+from unclouded.evaluation.leaderboard import main as leaderboard_main
+from unclouded.evaluation.leaderboard import page, read
+
+
+def told(name, psnr, patches="a" * 64, digest="d" * 16):
+    rows = {
+        "PSNR hidden": {"value": psnr, "low": psnr - 1, "high": psnr + 1, "unit": "dB"},
+        "MAE": {"value": 0.02, "low": None, "high": None, "unit": ""},
+    }
+    return {
+        "benchmark": {"name": "unclouded-v1", "dataset": "any"}, "preset": "unclouded-v1", "preset_digest": digest,
+        "patch_list_sha256": patches, "regions": list("abcdefg"), "images": 9,
+        "models": {name: {"rows": rows, "refused": 0.001, "seconds_per_image": 0.5, "images": 9}},
+    }  # fmt: skip
+
+
+def test_leaderboard_ranks_and_keeps_protocols_apart():
+    said = page([told("worse", 30.0), told("better", 33.0), told("elsewhere", 50.0, patches="b" * 64)])
+    assert said.index("| better |") < said.index("| worse |")
+    assert said.count("## unclouded-v1: a, b, c and 4 more") == 2
+    assert "33.00 [32.00, 34.00]" in said and "| 0.0200 |" in said
+    assert "| ECRformer | 33.37 | 0.932 | 4.69 | 0.0164 | loader finds ROIs by substring: 6 of 10" in said
+
+
+def test_leaderboard_files(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(told("one", 30.0)))
+    leaderboard_main([str(tmp_path / "r.json"), "--out", str(tmp_path / "page.md")])
+    assert (tmp_path / "page.md").read_text() == page([read(tmp_path / "r.json")])
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(InputCorrupt):
+        read(tmp_path / "bad.json")
+
+
+def test_evaluation_imports_no_torch_until_it_runs():
+    code = "import sys; import unclouded.evaluation.evaluate, unclouded.evaluation.report; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_by_layout(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("UNCLOUDED_CACHE", str(tmp_path / "cache"))
+    triplets = open_data(data / "sen12mscr_official_layout", split=None)
+    assert len(triplets) == 2 and triplets[0].s1 is not None
+    pairs = open_data(data / "sen12mscr_pairs", split=None)
+    assert len(pairs) == 20 and pairs[0].s1 is None  # the folder has no radar, so none is asked for
+    series = open_data(data / "sen12mscrts", split=None, dates=2)
+    assert len(series) == 1 and series[0].s2.shape[0] == 2 and series[0].target_index is None
+    assert [s.place.id for s in open_data("simulated", dates=1)] == [f"simulated-{k}" for k in range(4)]
+    with pytest.raises(InputMissing, match="no data set"):
+        open_data(tmp_path / "nothing")
