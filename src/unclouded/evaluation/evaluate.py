@@ -61,7 +61,7 @@ class Contender:
         return load(name, self.settings)
 
 
-Restored = tuple[NDArray[np.float32], NDArray[np.float32] | None, float]  # reflectance (C, H, W), sigma, seconds
+Restored = tuple[NDArray[np.float32], NDArray[np.float32] | None, float]  # reflectance (C, H, W), sigma, processor seconds
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Run:
     networks: dict[str, FeatureNetwork] = field(default_factory=dict)  # per process
 
     def predict(self, contender: Contender, sample: Sample) -> Restored:
-        """One prediction: reflectance (C, H, W), sigma or None, seconds. A model of fewer bands leaves the others NaN."""
+        """One prediction: reflectance (C, H, W), sigma or None, processor seconds. A model of fewer bands leaves the others NaN."""
         import torch
 
         if sample.target_date is None:
@@ -87,7 +87,7 @@ class Run:
             self.loaded[contender.name] = contender.load()
         remover = self.loaded[contender.name]
         at = bands_for(remover, sample.place.bands)
-        batch, start = Batch.stack([sample if at is None else only_bands(sample, at)]), time.perf_counter()
+        batch, start = Batch.stack([sample if at is None else only_bands(sample, at)]), time.process_time()
         getattr(remover.needs, "check_batch", lambda _: None)(batch)
         with torch.no_grad():  # and no inference mode, in which methods that learn the place could not
             guess = remover.adapt(Scene.of(sample), sample.target_date)(batch)
@@ -95,7 +95,7 @@ class Run:
         count = len(sample.place.bands)
         s2, sigma = (x if x is None or at is None else among(x, at, count) for x in images)
         assert s2 is not None
-        return s2, sigma, time.perf_counter() - start
+        return s2, sigma, time.process_time() - start
 
     def restored(self, contender: Contender, index: int, case: Case) -> Restored:
         """The prediction for a case: of the sample, or stitched from those of the patches where the view has `parts`."""

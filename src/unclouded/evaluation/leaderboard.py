@@ -69,7 +69,7 @@ def _table(members: Sequence[Mapping[str, Any]]) -> str:
         f"## {first['benchmark']['name']}: {_where(first)}", "",
         f"{first['images']} images, {len(regions)} region{'' if len(regions) == 1 else 's'}; preset {first['preset']} "
         f"`{first['preset_digest']}`; patch list `{first['patch_list_sha256'][:16]}`. {_caution(first)}", "",
-        f"| model | {' | '.join(columns)} | left open | s per image |",
+        f"| model | {' | '.join(columns)} | left open | processor s per image |",
         f"|---|{'---|' * (len(columns) + 2)}",
         *(f"| {e.model} | {' | '.join(_cell(e.rows.get(c)) for c in columns)} | {100 * e.refused:.2g} % | {e.seconds:.2g} |"
           for e in found), "",

@@ -39,7 +39,7 @@ class Line:
     index: int
     model: str
     scores: Scores | None = None
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the processor
     failed: str = ""
     variant: str = ""  # the group that a protocol puts the image in
     features: str = ""  # of truth and prediction, packed
