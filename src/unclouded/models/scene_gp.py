@@ -60,7 +60,7 @@ def sparse(f: Floats, y: Floats, weight: Floats, centres: Floats) -> Sparse:
     k = alike(f, centres, unit)
     kw = k * weight[:, None]
     system = (kw.T @ k).astype(np.float64) + NOISE * alike(centres, centres, unit)
-    system[np.diag_indices(len(system))] += 1e-5 * np.trace(system) / len(system)
+    system[np.diag_indices(len(system))] += 3e-5 * np.trace(system) / len(system)
     weights = cho_solve(cho_factor(system, lower=True, check_finite=False), kw.T @ y, check_finite=False)
     return Sparse(centres, weights.astype(np.float32), unit)
 

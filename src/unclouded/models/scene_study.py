@@ -73,7 +73,8 @@ def stacked(
     real = np.unique(days, return_index=True)[1]  # padded frames repeat the last day
     if keep is not None:
         real = real[np.isin(days[real], keep) | (days[real] == target)]
-    x, seen = (s2, clear) if len(real) == len(days) else (s2[real], clear[real])  # no copy where all dates are used
+    whole = np.array_equal(real, np.arange(len(days)))  # all dates, in order: no copy
+    x, seen = (s2, clear) if whole else (s2[real], clear[real])
     days = days[real]
     if target not in days:
         at = int(np.searchsorted(days, target))
