@@ -1,7 +1,4 @@
-"""The default engine on five simulated places with known ground: better than the simple methods, and honest about it.
-
-With 24 dates the whole engine is at work (fewer leave it to its guard, whose intervals are wider on purpose).
-"""
+"""The default engine on five simulated places with known ground: better than the simple methods, and honest about it."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ OTHERS = ("least-cloudy", "mosaic", "linear")
 def test_the_engine_wins_on_every_seed_and_its_sigma_covers_what_it_says():
     sizes, halves = [], []
     for seed in range(5):
-        place = simulate(seed=seed, size=(160, 160), dates=24)
+        place = simulate(seed=seed)
         t = int(np.abs(HIDING[place.cover].mean((1, 2))[1:-1] - 0.5).argmin()) + 1
         scene, day, hidden = Scene.of(place.sample, classes=place.cover), place.sample.s2_dates[t], HIDING[place.cover[t]]
         rmse = {}

@@ -39,8 +39,8 @@ INFLATION = 20.0  # residuals are correlated in space: n clear pixels count as n
 SEEN = 10_000  # clear pixels of the target that a fit takes at most
 CENTRES = 512
 FEWEST_REHEARSALS = 12  # below, what they teach harms (measured on 12 monthly dates)
-FEWEST_DRESS = 3
-FEW_LEVEL = 0.95  # dates differ more than pixels: few unlike dates as rehearsals must cover more than they promise
+DOUBT = 1.0  # few unlike dates as rehearsals must cover more than they promise, unless the date can speak for itself
+FEWEST_TRIED = 50  # pixels below which a rehearsal tells nothing
 FEWEST_CLEAR = 40
 FEWEST_INNER = 150  # clear pixels far from hidden ones, to judge the near ones by
 
@@ -85,11 +85,11 @@ def fit(
     if len(plays) < FEWEST_REHEARSALS:
         flat = partial(_flat, blank, p, effort)
         trials = [_dress(flat, play, p, t, effort) for play in _foremost(plays)]
-        return _with_sigma(flat(seen, t, use), trials, lambda: _halved(flat, p, seen, t, use, effort), FEW_LEVEL)
+        return _with_sigma(flat(seen, t, use), trials, _halved(flat, p, seen, t, use, effort), DOUBT)
     model, lessons = _learned(blank, plays)
     given = partial(_given, model, lessons, p, effort)
     trials = [_dress(partial(given, play.s), play, p, t, effort) for play in _foremost(plays)]
-    return _with_sigma(given(None, seen, t, use), trials, lambda: _halved(partial(given, None), p, seen, t, use, effort))
+    return _with_sigma(given(None, seen, t, use), trials, _halved(partial(given, None), p, seen, t, use, effort))
 
 
 def _given(
@@ -105,13 +105,10 @@ def _given(
     return _adjusted(model, lessons.prior(without), p.take(lit), s, use, effort)
 
 
-def _with_sigma(
-    model: SceneModel, trials: list[Rehearsed], halved: Callable[[], list[Rehearsed]], level: float = 0.9
-) -> SceneModel:
-    """Sigma from the dress rehearsals; from halves of the date's own clear pixels where there are too few of them."""
-    trials = [trial for trial in trials if trial.error.shape[-1] >= 50]
-    trials = trials if len(trials) >= FEWEST_DRESS else trials + halved()
-    sigma = scene_sigma.learned(trials, level) if trials else scene_sigma.plain(len(model.bands), CLUES, 2.0)
+def _with_sigma(model: SceneModel, trials: list[Rehearsed], own: Rehearsed | None, doubt: float = 0.0) -> SceneModel:
+    """Sigma from the dress rehearsals on other dates and from halves of the date's own clear pixels; twice the unit without."""
+    trials = [trial for trial in trials if trial.error.shape[-1] >= FEWEST_TRIED]
+    sigma = scene_sigma.learned(trials, own, doubt) if trials or own else scene_sigma.plain(len(model.bands), CLUES, 2.0)
     return replace(model, sigma=sigma)
 
 
@@ -129,13 +126,16 @@ def _dress(adjust: Adjust, play: Rehearsal, p: Pixels, t: int, effort: Effort) -
     return _tried(model, p, lit, dark, s, others, effort.near, play.trust)
 
 
-def _halved(adjust: Adjust, p: Pixels, seen: NDArray[np.int64], t: int, use: Mask, effort: Effort) -> list[Rehearsed]:
-    """The date's own clear pixels, half of them left out in blocks, as one rehearsal; none if they are too few."""
-    out = _blocks(p.take(seen), effort.rng) == 0 if len(seen) else np.zeros(0, bool)
-    if min(out.sum(), (~out).sum()) < FEWEST_CLEAR:
-        return []
-    model = adjust(seen[~out], t, use)
-    return [_tried(model, p, seen[~out], _some(seen[out], 1000, effort.rng), t, use, effort.near, 1.0)]
+def _halved(adjust: Adjust, p: Pixels, seen: NDArray[np.int64], t: int, use: Mask, effort: Effort) -> Rehearsed | None:
+    """The date's own clear pixels, each half of them (in blocks) guessed from the other: one rehearsal; None if too few."""
+    first = _blocks(p.take(seen), effort.rng) == 0 if len(seen) else np.zeros(0, bool)
+    if min(first.sum(), (~first).sum()) < FEWEST_CLEAR:
+        return None
+    halves = []
+    for out in (first, ~first):
+        model = adjust(seen[~out], t, use)
+        halves.append(_tried(model, p, seen[~out], _some(seen[out], 1000, effort.rng), t, use, effort.near, 1.0))
+    return scene_sigma.joined(halves)
 
 
 def _tried(
@@ -230,7 +230,7 @@ def _alone(blank: SceneModel, p: Pixels, t: int, effort: Effort) -> SceneModel |
     empty = replace(blank, omega=np.zeros(4, np.float32), low=blank.low - 2, high=blank.high + 2)
     flat = partial(_flat, empty, p, replace(effort, centres=min(effort.centres, 256)))
     none = np.zeros(len(p.days), bool)
-    return _with_sigma(flat(seen, t, none), [], lambda: _halved(flat, p, seen, t, none, effort))
+    return _with_sigma(flat(seen, t, none), [], _halved(flat, p, seen, t, none, effort))
 
 
 def _flat(blank: SceneModel, p: Pixels, effort: Effort, lit: NDArray[np.int64], t: int, use: Mask) -> SceneModel:
