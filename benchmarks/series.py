@@ -2,6 +2,7 @@
 
     python benchmarks/series.py [--data DIR] [--places T1,T3,T4,T20,sim-temperate,...] [--methods scene,linear,...]
                                 [--causal] [--quick | --full] [--out DIR]
+    python benchmarks/series.py --solvers [...]    the methods of Ebel et al. 2022, Table VI (series_solvers.py --help)
 
 Writes cases.csv (one row per case and method), prints means by place and cover with paired bootstrap differences against the
 first method, its lead by hole length, and makes series.html with curves and pictures. `--causal` gives every method only what
@@ -15,6 +16,7 @@ import base64
 import csv
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +53,11 @@ Row = dict[str, Any]
 
 
 def main() -> None:
+    if "--solvers" in sys.argv:
+        import series_solvers
+
+        series_solvers.main([argument for argument in sys.argv[1:] if argument != "--solvers"])
+        return
     options = _options()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

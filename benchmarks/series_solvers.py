@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -43,6 +43,7 @@ from unclouded.models.scene_solver import Cube  # noqa: E402
 from unclouded.sample import Batch  # noqa: E402
 
 FAST = {"passes": 4, "iterations": 50, "widths": (16, 32, 64)}
+KEY = ("place", "target", "cover", "hole", "method")
 COLUMNS = ("rmse", "psnr", "ssim", "sam", "seconds", "refused")
 
 
@@ -88,25 +89,21 @@ def full_setting() -> list[Method]:
     ]
 
 
-def run(rows: list[Method], cases: list[protocol.Case]) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Place, method and scores, one by one."""
-    for case in cases:
-        batch = Batch.stack([case.sample])
-        fallback = Average(AverageConfig(rule="linear", days=0))(batch).s2[0].numpy()
-        for row in rows:
-            if row.radar and case.sample.s1 is None:
-                continue
-            start = time.process_time()
-            guess = row.make()(batch).s2[0].numpy()
-            seconds = time.process_time() - start
-            refused = np.isnan(guess) & case.scored
-            filled = np.nan_to_num(np.where(np.isnan(guess), fallback, guess), nan=0.2)
-            scores = protocol.score(case, filled, None)
-            yield (
-                case.place,
-                row.name,
-                scores | {"seconds": seconds, "refused": float(refused.sum() / case.scored.sum() / len(guess))},
-            )
+def run(rows: list[Method], case: protocol.Case, done: set[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """Case, method and scores, one by one; without what is `done`."""
+    batch = Batch.stack([case.sample])
+    fallback = Average(AverageConfig(rule="linear", days=0))(batch).s2[0].numpy()
+    about = {"place": case.place, "target": str(case.target), "cover": str(case.cover), "hole": str(case.hole)}
+    for row in rows:
+        if (row.radar and case.sample.s1 is None) or (*about.values(), row.name) in done:
+            continue
+        start = time.process_time()
+        guess = row.make()(batch).s2[0].numpy()
+        seconds = time.process_time() - start
+        refused = np.isnan(guess) & case.scored
+        scores = protocol.score(case, np.nan_to_num(np.where(np.isnan(guess), fallback, guess), nan=0.2), None)
+        share = float(refused.sum() / case.scored.sum() / len(guess))
+        yield about | {"method": row.name} | {c: scores[c] for c in COLUMNS[:4]} | {"seconds": seconds, "refused": share}
 
 
 def spread(cases: list[protocol.Case], n: int) -> list[protocol.Case]:
@@ -114,7 +111,7 @@ def spread(cases: list[protocol.Case], n: int) -> list[protocol.Case]:
     return [cases[round(i)] for i in np.linspace(0, len(cases) - 1, min(n, len(cases)))]
 
 
-def append(path: Path, row: dict[str, object]) -> None:
+def append(path: Path, row: dict[str, Any]) -> None:
     """A line more; the first one with the names before it."""
     fresh = not path.exists()
     with path.open("a", newline="") as file:
@@ -124,12 +121,27 @@ def append(path: Path, row: dict[str, object]) -> None:
         writer.writerow(row)
 
 
-def report(found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
-    """Means per place and method as a table."""
-    print(f"\n{'place':5s} {'method':42s} {'cases':>5s} " + " ".join(f"{c:>8s}" for c in COLUMNS))
-    for (place, name), scores in found.items():
-        means = " ".join(f"{np.mean([s[c] for s in scores]):8.4f}" for c in COLUMNS)
-        print(f"{place:5s} {name:42s} {len(scores):5d} {means}")
+def written(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of a file, if there is one."""
+    if path is None or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """Means per place and method, best first, as a table in Markdown."""
+    for place in dict.fromkeys(row["place"] for row in rows):
+        mine: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            if row["place"] == place:
+                mine[row["method"]].append(row)
+        means = {name: [float(np.mean([float(r[c]) for r in found])) for c in COLUMNS] for name, found in mine.items()}
+        print(f"\n| {place} | cases | RMSE | PSNR (dB) | SSIM | SAM | CPU s | refused |\n|---|---|---|---|---|---|---|---|")
+        for name in sorted(means, key=lambda name: means[name][0]):
+            rmse, psnr, ssim, sam, seconds, refused = means[name]
+            numbers = f"{rmse:.4f} | {psnr:.2f} | {ssim:.3f} | {sam:.2f}° | {seconds:.1f} | {refused:.1%}"
+            print(f"| {name} | {len(mine[name])} | {numbers} |")
 
 
 def speed(iterations: int = 20) -> float:
@@ -166,26 +178,25 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--cases", type=int, default=6, help="per place")
     parse.add_argument("--full", type=int, default=0, help="cases of the first place at the full setting of internal learning")
     parse.add_argument("--only", default="", help="methods whose name contains this")
-    parse.add_argument("--out", type=Path, help="a CSV file, one line per case and method")
+    parse.add_argument("--out", type=Path, help="a CSV file, one line per case and method; what it has is not run again")
     parse.add_argument("--speed", action="store_true")
     asked = parse.parse_args(arguments)
     if asked.speed:
         print(f"ratio over 20 iterations: {speed():.2f}")
         return
     torch.manual_seed(0)
-    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    rows = written(asked.out)
+    done = {tuple(row[c] for c in KEY) for row in rows}
     for n, series in enumerate(protocol.places(asked.data, asked.places)):
-        everything = list(protocol.cases(series, full=False))
-        jobs = [([m for m in methods() if asked.only in m.name], spread(everything, asked.cases))]
-        if n == 0 and asked.full:
-            jobs.append((full_setting(), spread(everything, asked.cases)[: asked.full]))
-        for rows, cases in jobs:
-            for place, name, scores in run(rows, cases):
-                found[place, name].append(scores)
+        cases = spread(list(protocol.cases(series, full=False)), asked.cases)
+        for k, case in enumerate(cases):
+            chosen = methods() + (full_setting() if n == 0 and k < asked.full else [])
+            for row in run([m for m in chosen if asked.only in m.name], case, done):
+                rows.append(row)
+                print(row["place"], row["method"], *(f"{c} {row[c]:.4f}" for c in COLUMNS), flush=True)
                 if asked.out:
-                    append(asked.out, {"place": place, "method": name} | scores)
-                print(f"{place} {name}: " + " ".join(f"{c} {scores[c]:.4f}" for c in COLUMNS), flush=True)
-    report(found)
+                    append(asked.out, row)
+    report(rows)
 
 
 if __name__ == "__main__":
