@@ -57,10 +57,10 @@ def _squares(a: Floats, b: Floats) -> Floats:
 def sparse(f: Floats, y: Floats, weight: Floats, centres: Floats) -> Sparse:
     """Fit residuals y (N, B), scaled to variance 1, at features f (N, D), each with its weight (N,)."""
     unit = median_square(f)
-    k = alike(f, centres, unit)
+    k = alike(f, centres, unit).astype(np.float64)  # in float32 the system of a place that never changes may be indefinite
     kw = k * weight[:, None]
-    system = (kw.T @ k).astype(np.float64) + NOISE * alike(centres, centres, unit)
-    system[np.diag_indices(len(system))] += 3e-5 * np.trace(system) / len(system)
+    system = kw.T @ k + NOISE * alike(centres, centres, unit)
+    system[np.diag_indices(len(system))] += 1e-5 * np.trace(system) / len(system)
     weights = cho_solve(cho_factor(system, lower=True, check_finite=False), kw.T @ y, check_finite=False)
     return Sparse(centres, weights.astype(np.float32), unit)
 
