@@ -17,6 +17,8 @@ DATA = Path(os.environ.get("UNCLOUDED_DATA", HERE.parent.parent / "shared" / "da
 # name: (arguments at the quick size, whether it reads the real samples); {data} is their folder
 QUICK: dict[str, tuple[tuple[str, ...], bool]] = {
     "series": (("--data", "{data}", "--quick"), True),
+    "one_target": (("--data", "{data}"), True),
+    "changes": (("--seeds", "1"), False),
     "masks": (("{data}",), True),
     "loading": (("--repeat", "10", "--patches", "2000"), False),
     "evaluation": (("--images", "40"), False),
@@ -38,7 +40,7 @@ def main(names: list[str]) -> int:
         if real and not DATA.is_dir():
             print(f"\n== {name}: left out, {DATA} is not there (set UNCLOUDED_DATA)")
             continue
-        command = [sys.executable, "-m", f"benchmarks.{name}", *(part.format(data=DATA) for part in arguments)]
+        command = [sys.executable, f"benchmarks/{name}.py", *(part.format(data=DATA) for part in arguments)]
         print(f"\n== python {' '.join(command[1:])}", flush=True)
         worst = max(worst, subprocess.run(command, cwd=HERE.parent, check=False).returncode)
     return worst
