@@ -132,6 +132,12 @@ def test_a_high_dry_mountain_that_shows_in_b10_is_not_cirrus(name, cover):
     assert np.isin(sixband.sixband(_mountain(name, bands=without)).classes, (Cover.THIN, Cover.THICK)).all()
 
 
+def test_a_mountain_of_light_and_dark_rock_is_not_cirrus_either():
+    light = np.random.default_rng(0).uniform(0.3, 1.2, (20, 24)).astype(np.float32)
+    rock = _mountain("rock").s2[0] * light
+    assert (sixband.sixband(sample(rock)).classes == Cover.CLEAR).all()
+
+
 def test_cirrus_is_found_over_low_ground_as_before_and_over_a_dry_mountain_once_it_is_thicker():
     for name in ("meadow", "soil", "water"):
         low = image(ground(name, (20, 24)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unclouded.masks.detection import Detection, band, require, with_nodata
 from unclouded.masks.morphology import closed, drop_specks, grow, opened, pixel_metres, reach
@@ -24,6 +25,7 @@ BLUE, HAZE = 0.09, 0.04  # least blue reflectance, and least blue - red / 2
 BLUE_TO_RED, BLUE_TO_SWIR = 0.65, 0.35  # soil and sand lie below both
 CIRRUS = 0.012  # B10: as Sen2Cor; low ground never shows there, high dry mountains do
 DRY = 8.5  # B10 lets as much light through as B09 to this power; read from clear images where B09 lets 0.44 to 0.56 through
+AIR_METRES = 60.0  # air is as dry beside a pixel
 THICK_FROM = 0.18  # blue reflectance from which cloud is called thick
 OPEN_METRES, CLOSE_METRES, SPECK = 10.0, 20.0, 2_000.0  # the last in square metres: roofs
 
@@ -38,7 +40,7 @@ def sixband(sample: Sample) -> Detection:
     frost = snow(sample)
     score = np.where(frost, np.float32(0), cloud_score(sample))
     if "B10" in sample.place.bands:
-        score = np.maximum(score, np.clip(band(sample, "B10") * (np.float32(0.5) / cirrus_limit(sample)), 0, 1))
+        score = np.maximum(score, np.clip(band(sample, "B10") * (np.float32(0.5) / cirrus_limit(sample, AIR_METRES)), 0, 1))
     bright = score >= CLOUD_FROM
     bright &= grow(opened(bright, OPEN_METRES, pixel), OPEN_METRES, pixel)  # opening takes corners too: put them back
     cloud = drop_specks(closed(bright, CLOSE_METRES, pixel), SPECK, pixel)
@@ -50,7 +52,8 @@ def sixband(sample: Sample) -> Detection:
 def halo(place: Place) -> int:
     """Pixels around a window beyond which the rule no longer changes it."""
     pixel = pixel_metres(place)
-    return 3 * reach(OPEN_METRES, pixel) + 2 * reach(CLOSE_METRES, pixel) + int(SPECK / (pixel[0] * pixel[1])) + 1
+    air = reach(AIR_METRES, pixel) if "B10" in place.bands else 0
+    return air + 3 * reach(OPEN_METRES, pixel) + 2 * reach(CLOSE_METRES, pixel) + int(SPECK / (pixel[0] * pixel[1])) + 1
 
 
 def surface(sample: Sample, name: str) -> NDArray[np.float32]:
@@ -69,16 +72,20 @@ def cloud_score(sample: Sample) -> NDArray[np.float32]:
     return np.clip(weakest / 2, 0, 1)
 
 
-def cirrus_limit(sample: Sample) -> NDArray[np.float32] | np.float32:
+def cirrus_limit(sample: Sample, metres: float = 0.0) -> NDArray[np.float32] | np.float32:
     """The least reflectance of cirrus in B10 (T, H, W): above what the ground may show there through dry air.
 
-    Water vapour hides the ground from B10. How much of it there is tells B09 against B8A, an absorption band and its neighbour;
-    without them the limit is `CIRRUS` everywhere, and high dry mountains read as cirrus.
+    Water vapour hides the ground from B10. How much of it there is tells B09 against B8A, an absorption band and its
+    neighbour; without them the limit is `CIRRUS` everywhere, and high dry mountains read as cirrus. The moistest air within
+    `metres` counts: B09 is coarse, and beside clouds its pixels are mixed.
     """
     if not {"B09", "B8A", "B11"} <= set(sample.place.bands):
         return np.float32(CIRRUS)
-    vapour, near, short = (band(sample, name) for name in ("B09", "B8A", "B11"))
-    through = np.clip(vapour / np.maximum(near, np.float32(0.01)), 0, 1) ** np.float32(DRY)
+    above, vapour, near, short = (band(sample, name) for name in ("B10", "B09", "B8A", "B11"))
+    below = np.maximum(near - above, np.float32(0.01))  # what B10 shows lies above the vapour and adds as much to all bands
+    through = np.clip((vapour - above) / below, 0, 1) ** np.float32(DRY)
+    sides = [2 * reach(metres, (side, side)) + 1 for side in pixel_metres(sample.place)]
+    through = ndimage.minimum_filter(through, (1, *sides), mode="nearest")
     return (np.float32(CIRRUS) + through * np.clip((near + short) / 2, 0, 1)).astype(np.float32, copy=False)
 
 
