@@ -294,3 +294,51 @@ def test_states_add_up_as_the_mean_over_images():
     states = np.array([score(v1, case, sample.target + np.float32(e)).sums["RMSE"] for e in (0.01, 0.03)])
     assert average(v1.row("RMSE").metric, states).value == pytest.approx(0.02, rel=1e-3)
     assert average(v1.row("RMSE").metric, states, 0).value == pytest.approx(np.sqrt(0.0005), rel=1e-3)
+
+
+def flat(bands, target, prediction, side=32):
+    """A sample whose upper half is hidden, and a prediction: constant values per band, in the upper and the lower half."""
+    image = np.broadcast_to(np.array(target, np.float32)[:, None, None], (len(bands), side, side)).copy()
+    guess = image.copy()
+    for half, value in zip((slice(0, side // 2), slice(side // 2, side)), prediction, strict=True):
+        guess[:, half] = np.array(value, np.float32)[:, None, None]
+    return made(side=side, bands=bands, target=image), guess
+
+
+ONE_ANGLE = np.arccos(0.05 / (np.sqrt(0.065) * 0.2))  # between 0.2 everywhere and 0.3 in one half, 0.2 in the other
+HALF_OFF = {
+    "darbaghshahi2021": {"PSNR": -10 * np.log10(0.005), "PSNR cloudy": 20, "PSNR non-cloudy": np.inf},
+    "ebel2020": {"MAE": 0.05, "RMSE": np.sqrt(0.005), "PSNR": -10 * np.log10(0.005), "SAM": np.degrees(ONE_ANGLE)},
+    "sen12mscrts2022_paper": {
+        "NRMSE (all)": np.sqrt(0.005), "NRMSE (cloudy)": 0.1, "NRMSE (clear)": 0, "SAM": ONE_ANGLE,
+        "SAM (degrees)": np.degrees(ONE_ANGLE),
+    },
+    "utilise2023": {"MAE occluded": 0.1, "RMSE occluded": 0.1, "MSE observed": 0, "PSNR": -10 * np.log10(0.005), "SAM": 0},
+    "uncrtaints2023": {"MAE": 0.05, "SAM": 0},
+    "sen12mscrts2022": {"NRMSE (cloudy)": 0.1, "NRMSE (clear)": 0, "SAM": 0},
+    "meraner2020": {"MAE target": 0.05, "MAE recon": 0.1, "RMSE": np.sqrt(0.005), "SAM recon": 0},
+    "glfcr2022": {"MAE": 0.05, "SAM": 0, "PSNR": -10 * np.log10(0.005)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(HALF_OFF))
+def test_an_error_under_the_cloud_by_hand(name):
+    """0.2 in every band, 0.3 predicted under the cloud: equal spectra, so only one angle per image sees the error."""
+    bands = ("B04", "B03", "B02")
+    sample, guess = flat(bands, [0.2] * 3, ([0.3] * 3, [0.2] * 3))
+    found = values(name, sample, guess)
+    for row, expected in HALF_OFF[name].items():
+        assert found[row] == pytest.approx(expected, rel=1e-4, abs=5e-4 if "SAM" in row else 1e-6), row
+
+
+def test_decloud_pools_and_takes_the_mean_cosine_by_hand():
+    sample, guess = flat(("B02", "B03"), [0.2, 0.2], ([0.2, 0.0], [0.2, 0.2]))
+    by = preset("decloud")
+    case = prepare(by, sample, "given")
+    states = [score(by, case, image).sums for image in (guess, sample.target)]
+    pooled = {row.name: average(row.metric, np.array([s[row.name] for s in states]), row.pooled).value for row in by.rows}
+    assert pooled["PSNR"] == pytest.approx(
+        -10 * np.log10(0.2**2 / 8), rel=1e-4
+    )  # a quarter of the values of two images, halved
+    cosine = (np.cos(np.pi / 4) + 3) / 4  # a quarter of the pixels is off by 45 degrees
+    assert pooled["SAM"] == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-3)

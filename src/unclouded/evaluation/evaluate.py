@@ -78,7 +78,7 @@ class Run:
     networks: dict[str, FeatureNetwork] = field(default_factory=dict)  # per process
 
     def predict(self, contender: Contender, sample: Sample) -> Restored:
-        """One prediction: reflectance (C, H, W), sigma or None, processor seconds. A model of fewer bands leaves the others NaN."""
+        """One prediction: reflectance (C, H, W), sigma or None, processor seconds. Bands a model does not make are NaN."""
         import torch
 
         if sample.target_date is None:
