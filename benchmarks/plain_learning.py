@@ -41,8 +41,9 @@ class PlainTwice(nn.Module):
     def forward(self, x: Tensor, clear: Tensor) -> Tensor:
         """(1, C, T, H, W), (1, 1, T, h, w) -> (1, D, T, h, w)."""
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            taps = functional.conv2d(torch.ones(1, 1, *x.shape[3:]), torch.ones(1, 1, 3, 3), stride=conv.stride[1:], padding=1)
             x = functional.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate")
-            x = functional.leaky_relu(norm(conv(x), clear), SLOPE)
+            x = functional.leaky_relu(norm(conv(x) * (9 / taps[0]), clear), SLOPE)
         return x
 
 

@@ -24,7 +24,7 @@ from unclouded.models.internal_learning import (
     unrest,
     widths_for,
 )
-from unclouded.models.internal_network import SLOPE, ClearNorm, Network, NormLeaky
+from unclouded.models.internal_network import SLOPE, ClearNorm, DatesConv, Network, NormLeaky
 from unclouded.models.scene_solver import Cube
 from unclouded.models.vgg import Encoder, encoder
 from unclouded.models.winograd import Ends, over_dates, over_dates_of_double
@@ -226,6 +226,22 @@ def test_fewer_products_give_the_convolution(dates: int, stride: int, ends: Ends
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "stride"), [((8, 9), 1), ((8, 9), 2), ((1, 1), 1)])
+def test_sums_at_the_border_are_as_large_as_those_inside(size: tuple[int, int], stride: int) -> None:
+    draw = torch.Generator().manual_seed(4)
+    layer = DatesConv(2, 3, stride, "repeat")
+    x = torch.rand(4, 2, *size, generator=draw).requires_grad_()
+    ones = torch.ones(1, 1, *size)
+    taps = functional.conv2d(ones, torch.ones(1, 1, 3, 3), stride=stride, padding=1)  # at least 1 of 9
+    factor = (9 / taps) if min(size) > 1 else torch.full((1, 1, 1, 1), 2.25**2)
+    wanted, found = over_dates(x, layer.weight, stride, "repeat") * factor, layer(x)
+    torch.testing.assert_close(found, wanted)
+    toward = torch.rand(wanted.shape, generator=draw)
+    a, b = (torch.autograd.grad(y, x, toward)[0] for y in (found, wanted))
+    torch.testing.assert_close(a, b)
+    assert torch.equal(DatesConv(2, 3, stride, "zero").whole(wanted, x.shape[2:]), wanted)
+
+
 def test_fewer_products_of_repeated_pixels() -> None:
     draw = torch.Generator().manual_seed(1)
     x, weight = torch.randn(5, 6, 4, 7, generator=draw), torch.randn(4, 6, 3, 3, 3, generator=draw)
@@ -271,9 +287,9 @@ def test_perceptual_features_far_from_clouds_only() -> None:
     assert features is not None
     output, truth = torch.rand(2, 2, 32, 32), torch.rand(2, 2, 32, 32)
     clear = torch.ones(2, 1, 32, 32, dtype=torch.bool)
-    assert float(perceptual(features, truth, truth, clear)) == 0
-    assert float(perceptual(features, output, truth, clear)) > 0
-    assert float(perceptual(features, output, truth, ~clear)) == 0
+    assert float(perceptual(features, truth, features(truth), clear)) == 0
+    assert float(perceptual(features, output, features(truth), clear)) > 0
+    assert float(perceptual(features, output, features(truth), ~clear)) == 0
 
 
 def test_the_encoder_is_off_random_or_from_a_file(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ class Config:
     """Published: windows of 5 dates, 20 passes of 100 iterations, Adam 0.01, weights 1 and 0.01.
 
     - `as_published`: radar or noise alone drives the network, the noise is another for every date, norms look at hidden pixels
-      too, and borders in time are 0. What is hidden on all dates, or a date hidden as a whole, is then anything. Ours: the
-      noise is the same for all dates, a further channel holds the day, norms look at clear pixels, first and last dates are
-      repeated, and the loss holds neighbouring dates together where one is hidden, by the weight `quiet` (Zhang et al. 2019
-      do so along the optical flow).
+      too, and what lies beyond the first date, the last date and the image is 0. What is hidden on all dates, or a date hidden
+      as a whole, is then anything. Ours: the noise is the same for all dates, a further channel holds the day, norms look at
+      clear pixels, first and last dates are repeated, sums at the image's border are as large as inside, and the loss holds
+      neighbouring dates together where one is hidden, by the weight `quiet` (Zhang et al. 2019 do so along the optical flow).
     - `drive`: radar (`s1`), noise, or radar where there is some (`auto`); `jitter`: noise added to the input at each iteration.
     - `dates`: how many take part; `window`, `shared`: dates fitted together, and how many of them two windows share.
     - `widths`: features per level of the U-Net, the image halved between levels.
@@ -145,6 +145,7 @@ class Fit:
     config: Config
     progress: Progress | None = None
     draw: torch.Generator = field(init=False)
+    wanted: dict[int, list[Tensor]] = field(init=False, default_factory=dict)  # features of the truth, by window
 
     def __post_init__(self) -> None:
         c, cube = self.config, self.cube
@@ -222,7 +223,9 @@ class Fit:
         if not c.as_published and c.quiet:
             loss = loss + c.quiet * unrest(output, clear)
         if self.features is not None:
-            loss = loss + c.perceptual_weight * perceptual(self.features, output, truth, learn)
+            if window.start not in self.wanted:  # the same at every iteration
+                self.wanted[window.start] = [f.detach() for f in self.features(truth)]
+            loss = loss + c.perceptual_weight * perceptual(self.features, output, self.wanted[window.start], learn)
         self.adam.zero_grad()
         torch.autograd.backward(loss)
         self.adam.step()
@@ -287,9 +290,12 @@ def unrest(output: Tensor, clear: Tensor) -> Tensor:
     return (step * hidden).square().sum() / (hidden.sum() * output.shape[1]).clamp(min=1)
 
 
-def perceptual(features: Encoder, output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
-    """Equation 6: mean square over features whose whole surroundings are clear, added up over the levels."""
-    found, wanted = features(output), features(truth)
+def perceptual(features: Encoder, output: Tensor, wanted: list[Tensor], clear: Tensor) -> Tensor:
+    """Equation 6: mean square over features whose whole surroundings are clear, added up over the levels.
+
+    `wanted`: the features of the truth.
+    """
+    found = features(output)
     hidden = (~clear).float()
     total = output.new_zeros(())
     for a, b in zip(found, wanted, strict=True):

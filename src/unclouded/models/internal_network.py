@@ -18,6 +18,7 @@ from unclouded.models.winograd import Ends, over_dates, over_dates_of_double
 
 SKIP = 4  # features that pass from encoder to decoder at every level
 NORM_EPS = 1e-5
+LACKING = 1.5  # 3 taps of a kernel over the 2 that a border leaves
 SLOPE = 0.2  # of the activation below 0
 
 
@@ -86,7 +87,8 @@ class Up(nn.Module):
             return self.both(torch.cat([finer, repeated], 1), clear)
         first = self.both.conv1
         fine = over_dates(finer, first.weight[:, :SKIP], 1, first.ends)
-        return self.both.rest(fine + over_dates_of_double(coarser, first.weight[:, SKIP:], first.ends), clear)
+        made = fine + over_dates_of_double(coarser, first.weight[:, SKIP:], first.ends)
+        return self.both.rest(first.whole(made, finer.shape[2:]), clear)
 
 
 class DatesConv(nn.Conv3d):
@@ -104,10 +106,41 @@ class DatesConv(nn.Conv3d):
         """(T, C, H, W) -> (T, D, H / stride, W / stride)."""
         x = input
         if not torch.is_autocast_enabled(x.device.type):
-            return over_dates(x, self.weight, self.stride[2], self.ends)
+            return self.whole(over_dates(x, self.weight, self.stride[2], self.ends), x.shape[2:])
         beyond = (x[:1], x[-1:]) if self.ends == "repeat" else (torch.zeros_like(x[:1]),) * 2
         made = super().forward(torch.cat([beyond[0], x, beyond[1]]).movedim(0, 1)[None])
-        return made[0].movedim(0, 1).contiguous()
+        return self.whole(made[0].movedim(0, 1).contiguous(), x.shape[2:])
+
+    def whole(self, made: Tensor, size: torch.Size) -> Tensor:
+        """The sums at the image's border, where taps are missing, made as large as those inside; `size` before the stride."""
+        if self.ends == "zero":  # as published
+            return made
+        lacking = [(0, *([-1] if (n - 1) % self.stride[2] == 0 else [])) for n in size]
+        return Border.apply(made, *lacking)  # type: ignore[no-untyped-call]
+
+
+class Border(torch.autograd.Function):
+    """Times 3 / 2 in some rows and some columns (G. Liu et al.: Partial convolution based padding, 2018); in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
+        """x (..., H, W), which must be used nowhere else."""
+        ctx.at = rows, columns
+        ctx.mark_dirty(x)
+        return _more(x, rows, columns)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """See the class."""
+        return _more(grads[0].clone(), *ctx.at), None, None
+
+
+def _more(x: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
+    for row in rows:
+        x[..., row, :] *= LACKING
+    for column in columns:
+        x[..., column] *= LACKING
+    return x
 
 
 class Mix(nn.Linear):
