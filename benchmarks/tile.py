@@ -229,6 +229,8 @@ def plain_copy(series: Path, out: Path) -> float:
     import rasterio
     from rasterio.shutil import copy
 
+    from unclouded.products.cog import LEVEL
+
     start = time.process_time()
     flat = out.with_suffix(".flat")
     with rasterio.open(middle(series) / "s2.tif") as source:  # noqa: TID251 - the thing to compare with
@@ -236,7 +238,7 @@ def plain_copy(series: Path, out: Path) -> float:
         with rasterio.open(flat, "w", **profile) as target:  # noqa: TID251
             for _, window in source.block_windows(1):
                 target.write(source.read(window=window), window=window)
-    copy(flat, out, driver="COG", compress="DEFLATE", predictor="YES", blocksize=512, bigtiff="IF_SAFER",
+    copy(flat, out, driver="COG", compress="DEFLATE", level=LEVEL, predictor="YES", blocksize=512, bigtiff="IF_SAFER",
          overview_resampling="average")  # fmt: skip
     return time.process_time() - start
 

@@ -7,7 +7,7 @@ import pytest
 
 from batch.fields import write_field
 from unclouded.errors import BudgetTooSmall
-from unclouded.plan import _spread, estimate
+from unclouded.plan import _spread, estimate, pace
 from unclouded.products import product as product_module
 from unclouded.remove import remove_clouds
 from unclouded.scenes.open import open_scene
@@ -32,10 +32,20 @@ def test_units_and_bytes_are_those_of_the_run(tmp_path, field, monkeypatch):
     assert abs(said["hidden"] - np.mean(shares)) < 0.25 * np.mean(shares)
 
 
-def test_more_work_takes_longer_and_more_processes_less(field):
+def test_more_work_takes_longer_and_a_slow_machine_too(field, monkeypatch):
+    monkeypatch.setattr("unclouded.plan.pace", lambda: 1.0)
     scene = open_scene(field)
     one, all_ = (estimate(scene, days, "scene")["minutes"] for days in (scene.dates[:1], list(scene.dates)))
     assert 0 < one < all_ < 4 * one
+    monkeypatch.setattr("unclouded.plan.pace", lambda: 3.0)
+    assert estimate(scene, scene.dates[:1], "scene")["minutes"] > 2.5 * one
+
+
+def test_the_pace_is_a_time_over_that_of_the_reference(monkeypatch):
+    fast = pace(3)
+    assert fast > 0
+    monkeypatch.setattr("unclouded.plan.PIECE", 1e-9)
+    assert pace(3) > 100 * fast
 
 
 def test_a_budget_is_checked_before_anything_is_done(field):

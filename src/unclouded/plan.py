@@ -1,7 +1,8 @@
 """`--dry-run`: what a run would read, write, take in memory and in time, before it does.
 
 Reading speed is measured on a few windows of the input; the hidden share is estimated there too, with the detector that the run
-will use; what the model takes per pixel comes from its row in the table of models.
+will use; what the model takes per pixel comes from its row in the table of models, times what a short piece of arithmetic takes
+on this machine now.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from unclouded.budget import MIB, Budget, afford
 from unclouded.masks import MASKS
@@ -25,12 +27,14 @@ from unclouded.scenes.scene import Scene
 GLIMPSE = 256  # pixels
 GLIMPSES = 9
 # Seconds on one core, measured with benchmarks/tile.py. Per Mpx of the scene, unless said otherwise; bands in tens.
-PASSES = 1.6  # how often a pixel is decoded for the masks, and again for each restored date: halos overlap
-SCREENING = 0.35  # per date of the series, beside reading
-STUDIED = 0.95  # Mpx of hidden pixels that cost as much as learning the place and measuring the error: a bounded sample
-FILLING = 1.0  # counts to the product, packed for the journal
-PUBLISHING = 1.9  # rasters written, read back, digested
-STARTING = 6.0  # seconds, for processes that begin
+PASSES = 1.6  # how often a pixel is decoded for each restored date: halos overlap
+SCREENING = 0.65  # per date of the series, beside reading it once
+STUDIED = 1.3  # Mpx of hidden pixels that cost as much as learning the place and measuring the error: a bounded sample
+FILLING = 0.4  # counts to the product, packed for the journal
+PUBLISHING = 1.05  # rasters written, read back, digested
+VARIED = 1.8  # more of it where pixels are rebuilt: sigma, age and source are no longer one value
+STARTING = 5.0  # seconds, for processes that begin
+PIECE = 0.0029  # seconds that `pace` took on that core
 GROWTH = 1.25  # of the hidden share, by margins and screening
 
 
@@ -58,7 +62,7 @@ def estimate(
         "pixels": list(scene.shape),
         "bands": list(scene.place.bands),
         "hidden": round(float(np.mean(hidden)), 3),
-        "read_mib": round(stored * len(scene.dates) * (1 + len(dates)) * PASSES / MIB, 1),
+        "read_mib": round(stored * len(scene.dates) * (1 + len(dates) * PASSES) / MIB, 1),
         "write_mib": round(len(dates) * (stored + pixels * (2 * bands + 4)) / MIB, 1),
         "scratch_mib": round((stored + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
         "memory_mib": round(budget.peak / MIB),
@@ -68,11 +72,26 @@ def estimate(
 
 def _seconds(scene: Scene, hidden: Sequence[float], read: float, speed: float, budget: Budget) -> float:
     """Masks once, then per date: study (two tasks), read, rebuild, publish; all of it shared by the processes."""
-    mpx, tens = prod(scene.shape) / 1e6, len(scene.place.bands) / 10
-    masks = (read * PASSES + SCREENING * len(scene.dates)) * mpx
+    mpx, tens, slow = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace()
+    reading = read * (1 + sum(PASSES * share**0.5 for share in hidden)) * mpx
+    masks = SCREENING * len(scene.dates) * mpx
     study = sum(speed * STUDIED for share in hidden if share) / min(2, budget.workers)
-    dates = sum(read * PASSES * share**0.5 + speed * share + (FILLING + PUBLISHING) * tens for share in hidden) * mpx
-    return (masks + dates) / budget.workers + study + (STARTING if budget.workers > 1 else 0)
+    dates = sum(speed * share + (FILLING + PUBLISHING + VARIED * share) * tens for share in hidden) * mpx
+    starting = STARTING if budget.workers > 1 else 0
+    return (reading + slow * (masks + dates)) / budget.workers + slow * (study + starting)
+
+
+def pace(repeats: int = 15) -> float:
+    """How many times as long arithmetic takes here and now as where the constants were measured; other work here counts too."""
+    rng = np.random.default_rng(0)
+    some, others = rng.random((1024, 64), np.float32), rng.random((512, 64), np.float32)
+    start = time.perf_counter()
+    with threadpool_limits(1):
+        for _ in range(repeats):
+            near = some @ others.T
+            np.exp(near - near.max(1)[:, None], out=near)
+            near.sum(1)
+    return (time.perf_counter() - start) / repeats / PIECE
 
 
 def _glimpsed(scene: Scene, dates: Sequence[np.datetime64]) -> tuple[float, list[float]]:
