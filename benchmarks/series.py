@@ -173,13 +173,17 @@ def _table(title: str, rows: list[Row], methods: list[str]) -> str:
     count = sum(r["method"] == methods[0] for r in rows)
     lines = [
         f"\n{title} (n = {count})",
-        f"{'method':14s}" + "".join(f"{c:>10s}" for c in COLUMNS) + f"   {methods[0]} minus it, dB",
+        f"{'method':14s}"
+        + "".join(f"{c:>10s}" if len(c) > 8 else f"{c:>8s}" for c in COLUMNS)
+        + f"   {methods[0]} minus it, dB",
     ]
     lead = [r["psnr"] for r in rows if r["method"] == methods[0]]
     for method in methods:
         mine = [r for r in rows if r["method"] == method]
         means = [np.mean([r[c] for r in mine if c in r]) if any(c in r for r in mine) else np.nan for c in COLUMNS]
-        line = f"{method:14s}" + "".join(f"{m:10.4f}" if np.isfinite(m) else f"{'':10s}" for m in means)
+        widths = [10 if len(c) > 8 else 8 for c in COLUMNS]
+        cells = (f"{m:{w}.4g}" if np.isfinite(m) else " " * w for m, w in zip(means, widths, strict=True))
+        line = f"{method:14s}" + "".join(cells)
         if method != methods[0]:
             line += "   " + difference(np.array(lead) - [r["psnr"] for r in mine], [r["target"] for r in mine])
         lines.append(line)
@@ -220,9 +224,11 @@ def curves(rows: list[Row], methods: list[str]) -> bytes:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(r["place"] for r in rows))
-    figure = Figure(figsize=(4.2 * len(names), 3.6), layout="constrained")
+    across = min(len(names), 4)
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
     for k, place in enumerate(names):
-        axes = figure.add_subplot(1, len(names), k + 1, title=place, xlabel="cover", ylabel="PSNR, dB")
+        axes = figure.add_subplot(down, across, k + 1, title=place, xlabel="cover", ylabel="PSNR, dB")
         for method in methods:
             mine = [r for r in rows if r["place"] == place and r["method"] == method]
             at = sorted({r["cover"] for r in mine})
@@ -269,7 +275,7 @@ def page(tables: list[str], chart: bytes, pictures: list[tuple[str, bytes]]) -> 
     style = "body{font:14px sans-serif;margin:2em}pre{font-size:11px;overflow-x:auto}img{max-width:100%}"
     return (
         f"<!doctype html><meta charset=utf-8><title>Series benchmark</title><style>{style}</style><h1>Series benchmark</h1>"
-        f"{image(chart)}<pre>{''.join(t + chr(10) for t in tables)}</pre><h2>Examples</h2>{shots}"
+        f"{image(chart)}<h2>Examples</h2>{shots}<h2>Tables</h2><pre>{''.join(t + chr(10) for t in tables)}</pre>"
     )
 
 
