@@ -174,14 +174,14 @@ def _table(title: str, rows: list[Row], methods: list[str]) -> str:
     lines = [
         f"\n{title} (n = {count})",
         f"{'method':14s}"
-        + "".join(f"{c:>10s}" if len(c) > 8 else f"{c:>8s}" for c in COLUMNS)
+        + "".join(f"{c:>10s}" if len(c) > 7 else f"{c:>8s}" for c in COLUMNS)
         + f"   {methods[0]} minus it, dB",
     ]
     lead = [r["psnr"] for r in rows if r["method"] == methods[0]]
     for method in methods:
         mine = [r for r in rows if r["method"] == method]
         means = [np.mean([r[c] for r in mine if c in r]) if any(c in r for r in mine) else np.nan for c in COLUMNS]
-        widths = [10 if len(c) > 8 else 8 for c in COLUMNS]
+        widths = [10 if len(c) > 7 else 8 for c in COLUMNS]
         cells = (f"{m:{w}.4g}" if np.isfinite(m) else " " * w for m, w in zip(means, widths, strict=True))
         line = f"{method:14s}" + "".join(cells)
         if method != methods[0]:
