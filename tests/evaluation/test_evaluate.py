@@ -10,7 +10,7 @@ import torch
 
 from unclouded.bands import L1C
 from unclouded.errors import InputMissing, InputUnsupported, SomeUnitsFailed, UsageError
-from unclouded.evaluation.evaluate import Contender, evaluate
+from unclouded.evaluation.evaluate import Contender, by_name, evaluate
 from unclouded.evaluation.presets import PRESETS
 from unclouded.evaluation.results import leak_of
 from unclouded.models.needs import Needs
@@ -291,3 +291,39 @@ def test_a_model_of_fewer_bands_is_scored_where_the_preset_wants_no_more(tmp_pat
     assert found["MAE"]["count"] == 6
     with pytest.raises(SomeUnitsFailed, match="does not restore B02, B08"):
         run(tmp_path / "all", models=(red,), report=False)
+
+
+class Named(list):
+    """A data set that tells the names of its patches, as folder readers do."""
+
+    def __init__(self, samples, names):
+        super().__init__(samples)
+        self.patches = names
+
+
+def test_other_data_or_other_weights_are_another_run(tmp_path):
+    run(tmp_path, models=(OFFSET,), samples=Named(SAMPLES[:2], ("a", "b")), report=False)
+    with pytest.raises(UsageError, match="data was"):
+        run(tmp_path, models=(OFFSET,), samples=Named(SAMPLES[:2], ("a", "c")), report=False)
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"first")
+    taught = Contender("taught", model=str(weights), remover=Offset(0.01))
+    run(tmp_path / "w", models=(taught,), samples=SAMPLES[:2], report=False)
+    weights.write_bytes(b"second")
+    with pytest.raises(UsageError, match="weights was"):
+        run(tmp_path / "w", models=(taught,), samples=SAMPLES[:2], report=False)
+
+
+def test_trained_runs_are_called_as_their_folders_and_nothing_is_written_beside_them(tmp_path, monkeypatch):
+    runs = [tmp_path / "a" / "glf", tmp_path / "b" / "other", tmp_path / "b" / "glf"]
+    for folder in runs:
+        folder.mkdir(parents=True)
+    told = [by_name(str(folder), [str(f) for f in runs]) for folder in runs]
+    assert [c.name for c in told] == [str(runs[0]), "other", str(runs[2])] and [c.model for c in told] == [str(f) for f in runs]
+    assert by_name("identity") == Contender("identity")
+    named = Contender(str(runs[0]), remover=Offset(0.01))
+    found = run(tmp_path / "out", models=(named,), samples=SAMPLES[:1], store=True, report=False)
+    assert str(runs[0]) in found.told["models"]
+    (journal,) = (tmp_path / "out").glob("*.jsonl")
+    assert journal.name.endswith("a_glf.jsonl") and not list(tmp_path.glob("a/*.jsonl"))
+    assert len(list((tmp_path / "out" / "predictions").glob("*a_glf/*.tif"))) == 1

@@ -6,6 +6,7 @@ on where it stopped. What is in those lines is all that results need; prediction
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -27,7 +28,7 @@ from unclouded.evaluation.features import FeatureNetwork, packed
 from unclouded.evaluation.features import load as load_features
 from unclouded.evaluation.presets import Preset, preset
 from unclouded.evaluation.protocols import stitch
-from unclouded.evaluation.results import Line, Results, Set, aggregate
+from unclouded.evaluation.results import Line, Results, Set, aggregate, patch_list_digest
 from unclouded.evaluation.scoring import Case, crop_window, prepare, score
 from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
@@ -129,7 +130,7 @@ class Run:
         except UncloudedError as error:
             return Line(index=index, model=contender.name, failed=str(error))
         if self.store is not None:
-            _store(self.store / contender.name, index, case.sample, prediction, sigma)
+            _store(self.store / filed(contender.name), index, case.sample, prediction, sigma)
         variant = getattr(self.samples, "variant", lambda _: "")(index)
         return Line(
             index=index, model=contender.name, scores=scores, seconds=seconds, variant=variant, features=features
@@ -223,7 +224,7 @@ def evaluate(
 
 
 def _contenders(models: Sequence[str | Contender]) -> tuple[Contender, ...]:
-    found = tuple(Contender(m) if isinstance(m, str) else m for m in models)
+    found = tuple(m if isinstance(m, Contender) else by_name(m, models) for m in models)
     names = [c.name for c in found]
     if not names or len(set(names)) != len(names):
         raise UsageError(
@@ -232,6 +233,19 @@ def _contenders(models: Sequence[str | Contender]) -> tuple[Contender, ...]:
     for contender in found:  # unknown names are found before the first image
         contender.load()
     return found
+
+
+def by_name(model: str, others: Sequence[str | Contender] = ()) -> Contender:
+    """A contender by its model; a trained one is called as its folder or file, in full where another is called so too."""
+    if model in BASELINES or not Path(model).exists():
+        return Contender(model)
+    called = [Path(m).stem for m in others if isinstance(m, str)]
+    return Contender(Path(model).stem if called.count(Path(model).stem) < 2 else model, model)
+
+
+def filed(name: str) -> str:
+    """A name that can be a file's: other characters than letters, digits, '-', '_', '.', '=' and spaces become '_'."""
+    return "".join(c if c.isalnum() or c in "-_.= " else "_" for c in name)
 
 
 def _protocol(name: str | None, mask: str) -> dict[str, Any] | None:
@@ -247,7 +261,7 @@ def _all_lines(
 ) -> list[Line]:
     with ExitStack() as stack:
         journals = {
-            c.name: stack.enter_context(_Journal(folder / f"{c.name}.jsonl", {**header, **_of(c)}, fresh))
+            c.name: stack.enter_context(_Journal(folder / f"{filed(c.name)}.jsonl", {**header, **_of(c)}, fresh))
             for c in run.contenders
         }
         total = len(run.samples)
@@ -270,11 +284,32 @@ def _header(run: Run, chosen: Benchmark, told: Set) -> dict[str, Any]:
         "format": 1, "unclouded": __version__, "benchmark": chosen.name, "preset": run.preset.name,
         "preset_digest": run.preset.digest, "mask": run.mask, "protocol": told.protocol,
         "features": told.features and told.features["sha256"], "images": len(run.samples),
+        "data": _listed(run.samples),
     }  # fmt: skip
 
 
 def _of(contender: Contender) -> dict[str, Any]:
-    return {"model": contender.model or contender.name, "settings": dict(contender.settings)}
+    return {
+        "model": contender.model or contender.name, "settings": dict(contender.settings),
+        "weights": _weights(Path(contender.model or contender.name)),
+    }  # fmt: skip
+
+
+def _weights(path: Path) -> str | None:
+    """The sha256 of a trained model's weights; None for a model without."""
+    from unclouded.models import WEIGHTS
+
+    file = path / WEIGHTS if path.is_dir() else path
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _listed(samples: Samples) -> str | None:
+    """The digest of a data set's list of names, where it has one that can be told without reading the images."""
+    source: Any = samples
+    while hasattr(source, "source"):  # a view
+        source = source.source
+    names = getattr(source, "patches", None) or getattr(source, "series", None)
+    return patch_list_digest([str(name) for name in names]) if isinstance(names, tuple) else None
 
 
 class _Journal:
@@ -300,7 +335,7 @@ class _Journal:
             raise UsageError(
                 "This folder holds the results of another run.", where=path,
                 why="; ".join(f"{key} was {found.get(key)!r} and is {header[key]!r}" for key in differs) + ".",
-                do="give another folder, or start afresh (--fresh) to replace them.",
+                do="give another folder, or start anew (--overwrite) to replace them.",
             )  # fmt: skip
         for text in rest:
             line = Line.read(text)
@@ -346,10 +381,9 @@ def _store(
     bands = sample.place.bands
     layers = prediction if sigma is None else np.concatenate([prediction, sigma])
     names = bands if sigma is None else (*bands, *(f"sigma {b}" for b in bands))
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample.place.id)
     with create_raster(
-        folder / f"{index:06d}_{safe}.tif", height=layers.shape[1], width=layers.shape[2], count=len(layers), dtype="float32",
-        grid=sample.place.grid, nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
+        folder / f"{index:06d}_{filed(sample.place.id)}.tif", height=layers.shape[1], width=layers.shape[2],
+        count=len(layers), dtype="float32", grid=sample.place.grid, nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
     ) as target:  # fmt: skip
         target.write(layers)
 

@@ -44,10 +44,12 @@ class Outcome:
 
 def reproduce(
     name: str, *, data: Path | None = None, out: Path, runs: Path | None = None, jobs: int = 1, limit: int | None = None,
-    folder: Path = FOLDER,
+    folder: Path = FOLDER, fresh: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Run what can be run of a table. `data` None: the simulated place. `runs`: trained runs by recipe. `limit`: only the
-    first samples. Raises UsageError, and InputMissing for data that are not there.
+    first samples. `fresh`: begin anew in a folder that holds an earlier evaluation of data.
+
+    Raises UsageError, and InputMissing for data that are not there.
     """
     table = table_of(name, folder)
     if table.layers:
@@ -58,7 +60,7 @@ def reproduce(
     network = features(table, trained, data)
     views = dict.fromkeys(table.view(row) for row in table.rows if chosen[row.method].contender is not None)
     results = {
-        view: _evaluated(table, view, chosen, data, place / view.name, network=network, jobs=jobs, limit=limit)
+        view: _evaluated(table, view, chosen, data, place / view.name, network=network, jobs=jobs, limit=limit, fresh=fresh)
         for view in views
     }
     return [_outcome(table, row, chosen[row.method], results.get(table.view(row))) for row in table.rows]
@@ -80,7 +82,7 @@ def samples_of(table: Table, view: View, data: Path | None) -> Samples:
 
 def _evaluated(
     table: Table, view: View, chosen: dict[str, StandIn], data: Path | None, out: Path, *, network: str | None, jobs: int,
-    limit: int | None,
+    limit: int | None, fresh: bool,
 ) -> Results:  # fmt: skip
     """All models of a view on its data."""
     asked = [chosen[row.method].contender for row in table.rows if table.view(row) == view]
@@ -90,7 +92,7 @@ def _evaluated(
         samples = [samples[i] for i in range(min(limit, len(samples)))]
     return evaluate(
         contenders, samples, table.benchmark.name, out=out, jobs=jobs, protocol_name=view.protocol or None,
-        mask="given" if data is None else table.mask, features=network, fresh=data is None, report=data is not None,
+        mask="given" if data is None else table.mask, features=network, fresh=fresh or data is None, report=data is not None,
     )  # fmt: skip
 
 
@@ -168,12 +170,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/reproduce"))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--limit", type=int, help="only the first samples")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--tables", type=Path, default=FOLDER, help="where the folders are")
     asked = parser.parse_args(arguments)
     try:
         for name in names(asked.tables) if asked.name == "all" else [asked.name]:
             outcomes = reproduce(
-                name, data=asked.data, out=asked.out, runs=asked.runs, jobs=asked.jobs, limit=asked.limit, folder=asked.tables
+                name, data=asked.data, out=asked.out, runs=asked.runs, jobs=asked.jobs, limit=asked.limit, folder=asked.tables,
+                fresh=asked.overwrite,
             )  # fmt: skip
             print(text(name, outcomes, simulated=asked.data is None, folder=asked.tables), end="\n\n")
     except UncloudedError as error:
