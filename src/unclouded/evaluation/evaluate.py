@@ -383,7 +383,8 @@ def _store(
     names = bands if sigma is None else (*bands, *(f"sigma {b}" for b in bands))
     with create_raster(
         folder / f"{index:06d}_{filed(sample.place.id)}.tif", height=layers.shape[1], width=layers.shape[2],
-        count=len(layers), dtype="float32", grid=sample.place.grid, nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
+        count=len(layers), dtype="float32", grid=sample.place.grid,
+        nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
     ) as target:  # fmt: skip
         target.write(layers)
 
