@@ -21,6 +21,8 @@ NORM_EPS = 1e-5
 LACKING = 1.5  # 3 taps of a kernel over the 2 that a border leaves
 SLOPE = 0.2  # of the activation below 0
 
+Border = tuple[tuple[int, ...], tuple[int, ...]]  # rows and columns
+
 
 class Network(nn.Module):
     """x (T, c_in, H, W), clear (T, 1, H, W) -> (T, c_out, H, W) in [0, 1].
@@ -63,12 +65,13 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor, clear: Tensor) -> Tensor:
         """`clear` (T, 1, H / stride, W / stride): how much of each pixel is clear."""
-        return self.rest(self.conv1(x), clear)
+        return self.rest(self.conv1(x), clear, self.conv1.border(x))
 
-    def rest(self, x: Tensor, clear: Tensor) -> Tensor:
-        """What follows the first convolution."""
+    def rest(self, x: Tensor, clear: Tensor, border: Border) -> Tensor:
+        """What follows the first convolution, `border` being that of its result."""
         share = clear / clear.sum().clamp(min=1e-6)
-        made: Tensor = self.norm2(self.conv2(self.norm1(x, share)), share)
+        y = self.norm1(x, share, border)
+        made: Tensor = self.norm2(self.conv2(y), share, self.conv2.border(y))
         return made
 
 
@@ -88,7 +91,7 @@ class Up(nn.Module):
         first = self.both.conv1
         fine = over_dates(finer, first.weight[:, :SKIP], 1, first.ends)
         made = fine + over_dates_of_double(coarser, first.weight[:, SKIP:], first.ends)
-        return self.both.rest(first.whole(made, finer.shape[2:]), clear)
+        return self.both.rest(made, clear, first.border(finer))
 
 
 class DatesConv(nn.Conv3d):
@@ -106,41 +109,17 @@ class DatesConv(nn.Conv3d):
         """(T, C, H, W) -> (T, D, H / stride, W / stride)."""
         x = input
         if not torch.is_autocast_enabled(x.device.type):
-            return self.whole(over_dates(x, self.weight, self.stride[2], self.ends), x.shape[2:])
+            return over_dates(x, self.weight, self.stride[2], self.ends)
         beyond = (x[:1], x[-1:]) if self.ends == "repeat" else (torch.zeros_like(x[:1]),) * 2
         made = super().forward(torch.cat([beyond[0], x, beyond[1]]).movedim(0, 1)[None])
-        return self.whole(made[0].movedim(0, 1).contiguous(), x.shape[2:])
+        return made[0].movedim(0, 1).contiguous()
 
-    def whole(self, made: Tensor, size: torch.Size) -> Tensor:
-        """The sums at the image's border, where taps are missing, made as large as those inside; `size` before the stride."""
-        if self.ends == "zero":  # as published
-            return made
-        lacking = [(0, *([-1] if (n - 1) % self.stride[2] == 0 else [])) for n in size]
-        return Border.apply(made, *lacking)  # type: ignore[no-untyped-call]
-
-
-class Border(torch.autograd.Function):
-    """Times 3 / 2 in some rows and some columns (G. Liu et al.: Partial convolution based padding, 2018); in place."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
-        """x (..., H, W), which must be used nowhere else."""
-        ctx.at = rows, columns
-        ctx.mark_dirty(x)
-        return _more(x, rows, columns)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """See the class."""
-        return _more(grads[0].clone(), *ctx.at), None, None
-
-
-def _more(x: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
-    for row in rows:
-        x[..., row, :] *= LACKING
-    for column in columns:
-        x[..., column] *= LACKING
-    return x
+    def border(self, x: Tensor) -> Border:
+        """Rows and columns of the result of x where taps are missing; none as published, where nothing is done about it."""
+        if self.ends == "zero":
+            return (), ()
+        rows, columns = ((0, -1) if (n - 1) % self.stride[2] == 0 else (0,) for n in x.shape[2:])
+        return rows, columns
 
 
 class Mix(nn.Linear):
@@ -153,7 +132,8 @@ class Mix(nn.Linear):
 
 
 class ClearNorm(nn.Module):
-    """Instance norm by the mean and variance over what is clear, and a leaky activation.
+    """Sums at the image's border made as large as those inside (G. Liu et al.: Partial convolution based padding, 2018);
+    instance norm by the mean and variance over what is clear; a leaky activation.
 
     A norm over everything lets the network shift what it gives for clear pixels by what it does at hidden ones, where nothing
     holds it: hidden regions then go astray.
@@ -163,9 +143,9 @@ class ClearNorm(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, share: Tensor) -> Tensor:
-        """(T, C, H, W) and weights (T, 1, H, W) that add up to 1 -> (T, C, H, W)."""
-        return NormLeaky.apply(x, share, self.weight, self.bias)  # type: ignore[no-untyped-call]
+    def forward(self, x: Tensor, share: Tensor, border: Border = ((), ())) -> Tensor:
+        """(T, C, H, W) and weights (T, 1, H, W) that add up to 1 -> (T, C, H, W). Changes the border of x."""
+        return NormLeaky.apply(x, share, self.weight, self.bias, border)  # type: ignore[no-untyped-call]
 
 
 class NormLeaky(torch.autograd.Function):
@@ -176,8 +156,12 @@ class NormLeaky(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, share: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """x (T, C, H, W), share (T, 1, H, W), weight and bias (C,); returns (T, C, H, W) in the arithmetic of x."""
+    def forward(ctx: Any, x: Tensor, share: Tensor, weight: Tensor, bias: Tensor, border: Border) -> Tensor:
+        """x (T, C, H, W), share (T, 1, H, W), weight and bias (C,); returns (T, C, H, W) in the arithmetic of x.
+
+        The border of x is changed in place: x must be used nowhere else.
+        """
+        _larger(x, border)
         wide = x.float() if x.dtype == torch.bfloat16 else x
         work = wide * share
         mean = work.sum((0, 2, 3))
@@ -187,10 +171,11 @@ class NormLeaky(torch.autograd.Function):
         y = torch.addcmul(_wide(bias - mean * scale), wide, _wide(scale), out=work)
         y = functional.leaky_relu(y, SLOPE, inplace=True).to(x.dtype)
         ctx.save_for_backward(x, y, share, mean, deviation, scale)
+        ctx.border = border
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
         """See the class."""
         x, y, share, mean, deviation, scale = ctx.saved_tensors
         g = torch.where(y > 0, grads[0], SLOPE * grads[0]) if y.dtype == torch.bfloat16 else _leaky_backward(grads[0], y)
@@ -201,7 +186,15 @@ class NormLeaky(torch.autograd.Function):
         slope = with_x / deviation
         torch.addcmul(_wide(total - mean * slope), x, _wide(slope), out=work)
         into = g.sub_(work.mul_(share)).mul_(_wide(scale))
-        return into.to(y.dtype), None, with_x, total
+        return _larger(into.to(y.dtype), ctx.border), None, with_x, total, None
+
+
+def _larger(x: Tensor, border: Border) -> Tensor:
+    for row in border[0]:
+        x[..., row, :] *= LACKING
+    for column in border[1]:
+        x[..., column] *= LACKING
+    return x
 
 
 def _leaky_backward(grad: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 Ends = Literal["repeat", "zero"]
 TOGETHER = 5  # dates at once: more save little and lose digits
+PARTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # (upper or lower half, pixel, tap) of a doubled row
 
 
@@ -43,9 +44,30 @@ def over_dates_of_double(x: Tensor, weight: Tensor, ends: Ends) -> Tensor:
         corners = torch.einsum("rui,svj,dcij->drscuv", taps, taps, kernel)
         return functional.conv2d(image, corners.flatten(0, 2), padding=1)
 
-    made = _at_points(x, weight, ends, four).reshape(len(x), d, 4, h + 1, w + 1).unbind(2)
-    rows = [torch.stack([made[2 * r + s][:, :, r : r + h, s : s + w] for s in (0, 1)], -1) for r in (0, 1)]
-    return torch.stack(rows, -3).reshape(len(x), d, 2 * h, 2 * w)
+    made = _at_points(x, weight, ends, four)
+    return Interleaved.apply(made.reshape(len(x), d, 2, 2, h + 1, w + 1))  # type: ignore[no-untyped-call]
+
+
+class Interleaved(torch.autograd.Function):
+    """Quarters (..., 2, 2, h + 1, w + 1) to (..., 2 h, 2 w): quarter (r, s) at (y + r, x + s) is pixel (2 y + r, 2 x + s)."""
+
+    @staticmethod
+    def forward(ctx: Any, quarters: Tensor) -> Tensor:
+        """See the class."""
+        *lead, _, _, h, w = ctx.shape = quarters.shape
+        made = quarters.new_empty(*lead, 2 * h - 2, 2 * w - 2)
+        for r, s in PARTS:
+            made[..., r::2, s::2] = quarters[..., r, s, r : h - 1 + r, s : w - 1 + s]
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """See the class."""
+        h, w = ctx.shape[-2:]
+        into = grads[0].new_zeros(ctx.shape)
+        for r, s in PARTS:
+            into[..., r, s, r : h - 1 + r, s : w - 1 + s] = grads[0][..., r::2, s::2]
+        return into
 
 
 def _at_points(x: Tensor, weight: Tensor, ends: Ends, convolve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
