@@ -187,15 +187,16 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)
     rows = written(asked.out)
     done = {tuple(row[c] for c in KEY) for row in rows}
-    for n, series in enumerate(protocol.places(asked.data, asked.places)):
-        cases = spread(list(protocol.cases(series, full=False)), asked.cases)
-        for k, case in enumerate(cases):
-            chosen = methods() + (full_setting() if n == 0 and k < asked.full else [])
-            for row in run([m for m in chosen if asked.only in m.name], case, done):
-                rows.append(row)
-                print(row["place"], row["method"], *(f"{c} {row[c]:.4f}" for c in COLUMNS), flush=True)
-                if asked.out:
-                    append(asked.out, row)
+    places = [spread(list(protocol.cases(s, full=False)), asked.cases) for s in protocol.places(asked.data, asked.places)]
+    for slow in (False, True):  # what takes long comes last
+        for n, cases in enumerate(places):
+            for k, case in enumerate(cases):
+                chosen = methods() + (full_setting() if n == 0 and k < asked.full else [])
+                for row in run([m for m in chosen if asked.only in m.name and ("learning" in m.name) == slow], case, done):
+                    rows.append(row)
+                    print(row["place"], row["method"], *(f"{c} {row[c]:.4f}" for c in COLUMNS), flush=True)
+                    if asked.out:
+                        append(asked.out, row)
     report(rows)
 
 
