@@ -72,21 +72,24 @@ def cloud_score(sample: Sample) -> NDArray[np.float32]:
     return np.clip(weakest / 2, 0, 1)
 
 
-def cirrus_limit(sample: Sample, metres: float = 0.0) -> NDArray[np.float32] | np.float32:
-    """The least reflectance of cirrus in B10 (T, H, W): above what the ground may show there through dry air.
+def cirrus_limit(sample: Sample, metres: float = 0.0) -> NDArray[np.float32]:
+    """The least reflectance of cirrus in B10 (T, H, W): `CIRRUS`, and where B10 shows more, what the ground may add to it.
 
     Water vapour hides the ground from B10. How much of it there is tells B09 against B8A, an absorption band and its
-    neighbour; without them the limit is `CIRRUS` everywhere, and high dry mountains read as cirrus. The moistest air within
-    `metres` counts: B09 is coarse, and beside clouds its pixels are mixed.
+    neighbour; without them nothing is added, and high dry mountains read as cirrus. The moistest air within `metres` counts:
+    B09 is coarse, and beside clouds its pixels are mixed.
     """
-    if not {"B09", "B8A", "B11"} <= set(sample.place.bands):
-        return np.float32(CIRRUS)
-    above, vapour, near, short = (band(sample, name) for name in ("B10", "B09", "B8A", "B11"))
+    above = band(sample, "B10")
+    limit, shown = np.full(above.shape, CIRRUS, np.float32), above >= np.float32(CIRRUS)
+    if not shown.any() or not {"B09", "B8A", "B11"} <= set(sample.place.bands):
+        return limit
+    vapour, near, short = (band(sample, name) for name in ("B09", "B8A", "B11"))
     below = np.maximum(near - above, np.float32(0.01))  # what B10 shows lies above the vapour and adds as much to all bands
-    through = np.clip((vapour - above) / below, 0, 1) ** np.float32(DRY)
+    through = np.clip((vapour - above) / below, 0, 1)
     sides = [2 * reach(metres, (side, side)) + 1 for side in pixel_metres(sample.place)]
-    through = ndimage.minimum_filter(through, (1, *sides), mode="nearest")
-    return (np.float32(CIRRUS) + through * np.clip((near + short) / 2, 0, 1)).astype(np.float32, copy=False)
+    through = ndimage.minimum_filter(through, (1, *sides), mode="nearest")[shown]
+    limit[shown] += through ** np.float32(DRY) * np.clip((near[shown] + short[shown]) / 2, 0, 1)
+    return limit
 
 
 def snow(sample: Sample) -> NDArray[np.bool_]:
