@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from batch.chores import Killer
 from batch.fields import write_field
 from unclouded.batch.jobs import plan_units, write_jobs
 from unclouded.batch.run import Aside, Summary, is_there, run_jobs
-from unclouded.errors import InputMissing, UsageError
+from unclouded.errors import InputMissing, TryAgain, UsageError
 from unclouded.products.product import load_product
 
 OPTIONS = {"model": "linear", "screen": False}
@@ -145,3 +147,40 @@ def test_workers_that_die_lose_nothing(tmp_path, units, deaths):
         listed = json.loads((folder / "manifest.json").read_text())["products"]
         assert [p["date"] for p in listed] == [str(np.datetime64("2020-01-01") + 5 * n) for n in range(3)]
         assert sorted(p.name for p in folder.iterdir()) == [*(p["date"] for p in listed), "manifest.json"]
+
+
+@pytest.mark.kill
+def test_a_scheduler_that_dies_loses_nothing(tmp_path):
+    jobs = planned(tmp_path, ("field", 4))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    program, quiet = [sys.executable, "-m"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(
+        [
+            *program,
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            address.rpartition(":")[2],
+            "--no-dashboard",
+        ],
+        **quiet,
+    )
+    worker = subprocess.Popen(
+        [*program, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"], **quiet
+    )
+    try:
+        with pytest.raises(TryAgain, match="scheduler is gone"):
+            run_jobs(jobs, executor="dask", scheduler=address, pause=0, say=lambda text: scheduler.kill())
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+    before = products(jobs)
+    assert before
+    summary = run(jobs)
+    assert len(summary.done) + len(summary.there) == 4 and len(summary.there) >= 1 and summary.failed == ()
+    after = products(jobs)
+    assert len(after) == 4 and all(after[name] == digest for name, digest in before.items())
