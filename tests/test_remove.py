@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from unclouded.errors import UsageError
 from unclouded.models import load
+from unclouded.models.dsen2cr import Config, DSen2CR
+from unclouded.models.single_date import has_bfloat16
 from unclouded.products.fill import Limits
 from unclouded.products.product import Product, load_product
 from unclouded.raster import open_raster
-from unclouded.remove import restore
+from unclouded.remove import quickened, restore
 from unclouded.sample import Cover, Place, Sample, Source, as_days
 from unclouded.scenes.scene import Scene
 
@@ -115,6 +119,14 @@ def test_class_maps_in_a_file_travel_as_its_name(tmp_path):
     assert np.array_equal(again.masks, scene.masks) and again.masks.filename == str(tmp_path / "masks.u8")
     veiled = scene.with_masks(shared).veiled(0, [scene.window])
     assert np.array_equal(copy.copy(veiled).masks, veiled.masks) and not np.array_equal(veiled.masks, shared)
+
+
+def test_fast_is_for_those_that_have_it(tmp_path):
+    network = DSen2CR(Config(features=4, blocks=1))
+    assert quickened(network, "dsen2cr") is network and network.half == has_bfloat16(torch.device("cpu"))
+    assert next(network.network.parameters()).is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(UsageError, match="'linear' has no faster"):
+        quickened(load("linear"), "linear")
 
 
 def test_limits_refuse_and_leave_no_data(tmp_path):

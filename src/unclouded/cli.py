@@ -81,6 +81,7 @@ def remove(
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
     model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights (.safetensors) of a network.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Networks: faster, slightly less exact arithmetic (bfloat16).")] = False,
     scene_model: Annotated[
         Path | None, typer.Option(help="What an earlier run learned: a product's scene-model file, or a folder of products.")
     ] = None,
@@ -139,7 +140,7 @@ def remove(
         return
     products = remove_clouds(
         series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights,
-        scene_model=scene_model, mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma,
+        scene_model=scene_model, fast=fast, mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma,
         fill_nodata=fill_nodata, resolution=res, **reading, verify=verify, place=place, seed=seed,
         overwrite=overwrite, resume=resume, workers=workers, memory=limit, progress=_bar(quiet),
     )  # fmt: skip

@@ -59,6 +59,7 @@ def remove_clouds(
     settings: Mapping[str, Any] | None = None,
     weights: str | PathLike[str] | None = None,
     scene_model: str | PathLike[str] | None = None,
+    fast: bool = False,
     mask: str | PathLike[str] = "auto",
     screen: bool = True,
     grow: float = 20.0,
@@ -91,6 +92,8 @@ def remove_clouds(
     `model`: a name of unclouded.models.MODELS, with `settings` and, for networks, `weights`; or the folder of a training run.
     `scene_model`: what the default model learned in an earlier run, which then fits nothing and gives the same pixels: the file
     of a product, or a folder of products (for all dates). Refused if it belongs to another place, date, masks or settings.
+    `fast`: single-image networks compute with channels last, and in bfloat16 where the processor has it: faster, but not the
+    same bits on every machine and for every cut into blocks.
     `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
     `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
@@ -105,6 +108,8 @@ def remove_clouds(
     from unclouded.scenes.scratch import unpacked
 
     remover = load(model, settings, weights)
+    if fast:
+        remover = quickened(remover, model)
     file = None if _names_detector(mask) else Path(mask)
     scene = open_scene(
         s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
@@ -123,6 +128,7 @@ def remove_clouds(
             "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
             "mask": str(mask), "screen": screen, "grow": grow,
             "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
+            "fast": fast,
         }  # fmt: skip
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
         products = [
@@ -310,6 +316,14 @@ def fingerprints(files: Sequence[str]) -> list[list[Any]]:
     root = Path(os.path.commonpath([path.resolve().parent for path in real])) if real else Path()
     known = {path.resolve().relative_to(root).as_posix(): path.stat() for path in real if path.exists()}
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in sorted(known.items())]
+
+
+def quickened(remover: CloudRemover, model: str) -> CloudRemover:
+    """The remover with its faster arithmetic. Raises UsageError where it has none."""
+    faster: Callable[[], CloudRemover] | None = getattr(remover, "fast", None)
+    if faster is None:
+        raise UsageError(f"'{model}' has no faster arithmetic.", do="leave --fast out: it is for single-image networks.")
+    return faster()
 
 
 def _names_detector(mask: str | PathLike[str]) -> bool:
