@@ -273,7 +273,25 @@ def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArra
     guesses = [
         (kept, Guess.of(remover(Batch.stack([scene.read(seen, target=date)]))).crop(kept.inside(seen))) for seen, kept in parts
     ]
-    return _together(guesses, block, scene.shape, 0 if needs.tile is None else needs.halo)
+    return _laid(guesses, block) if needs.tile is None else _together(guesses, block, scene.shape, needs.halo)
+
+
+def _laid(guesses: list[tuple[Window, Guess]], block: Window) -> Guess:
+    """Rectangles that agree where they overlap, into one block (H, W); NaN and 0 where there is none."""
+    from unclouded.products.fill import Guess
+
+    first, shape = guesses[0][1], (block.height, block.width)
+    s2 = np.full((len(first.s2), *shape), np.nan, np.float32)
+    sigma = None if first.sigma is None else s2.copy()
+    source, age = np.zeros(shape, np.uint8), np.zeros(shape, np.int16)
+    for part, guess in guesses:
+        at = part.inside(block).slices
+        s2[(slice(None), *at)] = guess.s2
+        if sigma is not None:
+            sigma[(slice(None), *at)] = guess.sigma
+        source[at] = Source.DATES if guess.source is None else guess.source
+        age[at] = NO_AGE if guess.age is None else guess.age
+    return Guess(s2=s2, sigma=sigma, source=source, age=age)
 
 
 def _together(guesses: list[tuple[Window, Guess]], block: Window, shape: tuple[int, int], halo: int) -> Guess:
