@@ -201,7 +201,7 @@ def by_hole(rows: list[Row], methods: list[str]) -> str:
         lead = {m: np.array([r["psnr"] for r in mine if r["method"] == m]) for m in methods}
         place, full, hole = key
         gains = "   ".join(f"{(lead[methods[0]] - lead[m]).mean():+{len(m)}.2f}" for m in methods[1:])
-        lines.append(f"{place:18s}{'100 %' if full else '20-99 %':8s}{hole:6d}{len(lead[methods[0]]):4d}  {gains}")
+        lines.append(f"{place:18s}{'100 %' if full else '20-99 %':8s}{int(hole):6d}{len(lead[methods[0]]):4d}  {gains}")
     return "\n".join(lines)
 
 
