@@ -397,5 +397,6 @@ def test_on_simulated_places_it_beats_the_simple_ones_and_its_interval_holds(see
         sigma = found.sigma[0].numpy()[:, at].ravel()
         inside.append(wrong[-1] <= 1.645 * sigma)
         width.append(3.29 * sigma)
-    assert (0.80 if len(seeds) > 1 else 0.60) <= np.concatenate(inside).mean() <= 0.99  # places differ: 0.70 to 0.97 alone
-    assert np.concatenate(width).mean() <= 8 * np.concatenate(wrong).mean()
+    # On two of the five a thin veil that the true masks leave out lies over the whole date: no rehearsal knows of it.
+    assert (0.72 if len(seeds) > 1 else 0.60) <= np.concatenate(inside).mean() <= 0.95
+    assert np.concatenate(width).mean() <= 4 * np.concatenate(wrong).mean()
