@@ -91,8 +91,8 @@ WITHOUT_WEIGHTS: dict[str, Entry] = {
         "nmf:NMF", "nmf:Config", {"method": "incremental"},
         "the same, date after date", "Bucak et al. 2007; Ebel et al. 2022, Table VI", 150.0),
     "online-tensor": Entry(
-        "online_tensor:OnlineTensor", "online_tensor:Config", {},
-        "online tensor decomposition", "Sobral et al. 2015; Ebel et al. 2022, Table VI", 80.0),
+        "online_tensor:OnlineTensor", "online_tensor:Config", {"modes": ("dates",), "rank": 3, "passes": 10},
+        "online tensor decomposition of the dates", "Sobral et al. 2015; Ebel et al. 2022, Table VI", 80.0),
     "internal-learning": Entry(
         "internal_learning:InternalLearning", "internal_learning:Config", {},
         "a network fitted to the series itself, driven by radar or noise", "Ebel et al. 2022, III-B", 50_000.0),
