@@ -93,11 +93,11 @@ def test_the_file_is_listed_small_and_the_same_for_the_same_fit(scene, product, 
 
 
 def test_other_limits_take_the_same_model(scene, product, file, tmp_path):
-    sigma = pixels(product)["sigma"].max(0)[scene.masks[4] == Cover.THICK] / SIGMA_UNIT
-    middle = (float(sigma.min()) + float(sigma.max())) / 2
-    strict = run(tmp_path, scene, scene_model=file, limits=Limits(max_sigma=middle))
+    sigma = pixels(product)["sigma"].max(0)[scene.masks[4] == Cover.THICK]
+    middle = (int(sigma.min()) + int(sigma.max())) // 2
+    strict = run(tmp_path, scene, scene_model=file, limits=Limits(max_sigma=(middle + 0.5) / SIGMA_UNIT))  # stored rounded
     assert product.manifest["pixels"]["refused"] == 0
-    assert strict.manifest["pixels"]["refused"] == pytest.approx((sigma > middle).sum(), abs=9)  # sigma is stored rounded
+    assert strict.manifest["pixels"]["refused"] == (sigma > middle).sum() > 0
 
 
 def test_a_folder_of_products_gives_the_model_of_each_date(scene, product, file, tmp_path):
