@@ -69,7 +69,8 @@ def test_a_whole_product_from_a_series_folder(series, tmp_path, place, model):
     product = run(series, tmp_path / "out", model=model)
     names = {path.name.removeprefix("fields_20240511") for path in product.folder.iterdir()}
     rasters = {"_clear.tif", "_source.tif", "_mask.tif", "_sigma.tif", "_age.tif"}
-    assert names == rasters | {"_quicklook.png", ".html", ".json", "manifest.json"}
+    learned = {"_scene-model.safetensors"} if model == "scene" else set()
+    assert names == rasters | learned | {"_quicklook.png", ".html", ".json", "manifest.json"}
     assert product.folder == tmp_path / "out" / DAY and load_product(product.folder, verify=True).manifest == product.manifest
     given, clear, mask = read(series / DAY / "s2.tif"), role(product, "clear"), role(product, "mask")[0]
     assert np.array_equal(clear[:, mask == Cover.CLEAR], given[:, mask == Cover.CLEAR])

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+FOLDER = str(Path(__file__).parent.parent / "benchmarks")
+sys.path.append(FOLDER)
 import protocol
 import series as benchmark
 import simulated_places
+
+sys.path.remove(FOLDER)  # its training.py would hide tests/training
 
 
 @pytest.fixture(scope="module")

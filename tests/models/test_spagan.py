@@ -18,11 +18,12 @@ def test_generator(golden):
     g.check(image, "out/out")
     loss = cosdot(image)
     assert float(loss.detach()) == pytest.approx(float(g("loss/cosdot")), rel=1e-5)
-    loss.backward()
-    g.check_gradients(remover.network, "gen.gen.")
-    silent = {n for n, p in remover.network.named_parameters() if p.grad is None}
+    network = remover.network.double()  # in float32 one processor differs from the next by more than the tolerance
+    cosdot(network(g("in/x").double())[1]).backward()
+    g.check_gradients(network, "gen.gen.")
+    silent = {n for n, p in network.named_parameters() if p.grad is None}
     assert silent == {n.removeprefix("gen.gen.") for n in g.facts["params_without_grad"]}
-    assert sum(p.numel() for p in remover.network.parameters()) == 219_300
+    assert sum(p.numel() for p in network.parameters()) == 219_300
 
 
 def test_directions_count_in_the_paper_form():
