@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-FOLDER = str(Path(__file__).parent.parent / "benchmarks")
-sys.path.append(FOLDER)
-import protocol
-import series as benchmark
-import simulated_places
-
-sys.path.remove(FOLDER)  # its training.py would hide tests/training
+with pytest.MonkeyPatch.context() as patch:  # only for the imports: benchmarks/training.py would hide tests/training
+    patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    import protocol
+    import series as benchmark
+    import simulated_places
 
 
 @pytest.fixture(scope="module")
