@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,12 @@ def test_slope_and_mean_scale_are_found():
     sigma = learned(others, None)
     assert sigma.weights[0] == pytest.approx(SLOPE / 1.05, rel=0.03)  # the ridge takes a twentieth of the clue's variance
     assert sigma.constant == pytest.approx((np.log(5.0) + 3 * np.log(20.0)) / 4, abs=0.06)
+
+
+def test_how_dates_differ_does_not_bend_the_slope():
+    one, other = rehearsed(5.0, 1.0, 0), rehearsed(20.0, 1.0, 1)
+    shifted = replace(other, clues=other.clues + 3)
+    assert learned([one, shifted], None).weights == pytest.approx(learned([one, other], None).weights, rel=1e-5)
 
 
 def test_the_date_itself_counts_against_all_others_together():
