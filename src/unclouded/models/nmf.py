@@ -4,8 +4,8 @@ Every date is a column of a matrix X of pixels and bands, X ~ W H with W, H >= 0
 
 - `lee-seung`: multiplicative updates for |X - W H|^2 (D. D. Lee, H. S. Seung: Algorithms for non-negative matrix factorization,
   NIPS 2000);
-- `manhattan`: |X - W H|_1, one component after the other, each entry a weighted median (N. Guan, D. Tao, Z. Luo,
-  J. Shawe-Taylor: MahNMF, arXiv 1207.3438, rank-one residual iteration);
+- `manhattan`: |X - W H|_1, one factor after the other, the absolute value rounded off near 0 (N. Guan, D. Tao, Z. Luo,
+  J. Shawe-Taylor: MahNMF, arXiv 1207.3438, whose smoothed form it lowers by reweighted least squares);
 - `incremental`: dates one after the other, the images updated from running sums (S. S. Bucak, B. Gunsel, O. Gursoy: Incremental
   nonnegative matrix factorization for background modeling in surveillance video, SIU 2007).
 
@@ -28,18 +28,21 @@ from unclouded.models.scene_solver import Bools, Choose, Cube, Floats, SceneSolv
 Method = Literal["lee-seung", "manhattan", "incremental"]
 Array = NDArray[np.float32]
 LEAST = np.float32(1e-9)
-ROUNDS = 3  # over the series (incremental)
+ROUNDS = 3  # over the components, per factor (manhattan)
+WIDEST, NARROWEST = 0.1, 3e-4  # reflectance, within which an error counts by its square (manhattan)
 LEARN_FROM = 4_000  # rows, drawn by seed, from which the strengths over time are learned (manhattan)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which method, how many components, how many sweeps. `forget`: how much the past counts per new date (incremental)."""
+    """Which method, how many components, how many sweeps. Incremental: how many `rounds` over the dates, and how much the past
+    counts per new date (`forget`)."""
 
     method: Method = "lee-seung"
     mask: bool = True
     rank: int = 3
     iterations: int = 100
+    rounds: int = 3
     forget: float = 1.0
     dates: int = 30
     choose: Choose = "nearest"
@@ -81,7 +84,7 @@ def factorise(data: Array, known: Bools, config: Config) -> tuple[Array, Array]:
         return lee_seung(x, known, config.rank, config.iterations, rng)
     if config.method == "manhattan":
         return manhattan(x, known, config.rank, config.iterations, rng)
-    return incremental(x, known, config.rank, config.iterations, config.forget, rng)
+    return incremental(x, known, config, rng)
 
 
 def _start(x: Array, known: Bools, rank: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -101,18 +104,17 @@ def lee_seung(x: Array, known: Bools, rank: int, iterations: int, rng: np.random
     return w, h
 
 
-def incremental(
-    x: Array, known: Bools, rank: int, iterations: int, forget: float, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def incremental(x: Array, known: Bools, config: Config, rng: np.random.Generator) -> tuple[Array, Array]:
     """Dates in order of time: strengths of the new date with the images fixed, then the images from the running sums.
 
     Rounds over the series repeat until the first dates have been seen with grown images; what a date said in the round before
     is taken back from the sums. `iterations` updates of the strengths of each date.
     """
+    rank, iterations = config.rank, config.iterations
     w, h = _start(x, known, rank, rng)
     numerator, gram = np.zeros_like(w), np.zeros((len(x), rank, rank), np.float32)
     said = np.zeros(x.shape[1], np.float32)  # how much each date still counts in the sums
-    for t in [*range(x.shape[1])] * ROUNDS:
+    for t in [*range(x.shape[1])] * config.rounds:
         at = known[:, t]
         own, seen = w[at], x[at, t]
         numerator[at] -= said[t] * seen[:, None] * h[:, t]
@@ -120,7 +122,7 @@ def incremental(
         for _ in range(iterations):
             h[:, t] *= (own.T @ seen) / (own.T @ (own @ h[:, t])).clip(LEAST)
         for total in (numerator, gram, said):
-            total *= np.float32(forget)
+            total *= np.float32(config.forget)
         numerator[at] += seen[:, None] * h[:, t]
         gram[at] += np.outer(h[:, t], h[:, t])
         said[t] = 1
@@ -132,30 +134,29 @@ def incremental(
 
 
 def manhattan(x: Array, known: Bools, rank: int, iterations: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Both factors by weighted medians: the strengths learned on a sample of rows, then the images of all rows."""
+    """Both factors by weighted least squares: the strengths learned on a sample of rows, then the images of all rows.
+
+    Weights 1 / max(|X - W H|, width) lower the sum of absolute errors, rounded off over a width that shrinks as it goes on.
+    """
     w, h = _start(x, known, rank, rng)
     some = np.sort(rng.choice(len(x), min(len(x), LEARN_FROM), replace=False))
     part, seen, few = x[some], known[some], w[some]
-    for _ in range(iterations):
-        _sweep(part, seen, few, h)
-        _sweep(part.T, seen.T, h.T, few.T)
-    for _ in range(max(2, iterations // 10)):
-        _sweep(x, known, w, h)
+    widths = np.geomspace(WIDEST, NARROWEST, max(2, iterations)).astype(np.float32)
+    for width in widths:
+        _closer(part, seen, few, h, width)
+        _closer(part.T, seen.T, h.T, few.T, width)
+    for width in widths[:: max(1, len(widths) // 20)]:
+        _closer(x, known, w, h, width)
     return w, h
 
 
-def _sweep(x: Array, known: Bools, w: Array, h: Array) -> None:
-    """Each column of W in turn, in place: entry p minimises sum over t of |residual[p, t] - w h[t]| over the known entries."""
-    for k in range(w.shape[1]):
-        rest = x - w @ h + np.outer(w[:, k], h[k])
-        w[:, k] = weighted_median(rest / np.maximum(h[k], LEAST), known * h[k]).clip(0)
-
-
-def weighted_median(values: Array, weights: Array) -> Array:
-    """Along the last axis: where the ordered weights reach half of their sum. All-zero weights give 0."""
-    order = np.argsort(values, axis=-1, kind="stable")
-    ordered = np.take_along_axis(weights, order, -1).cumsum(-1)
-    half = ordered[..., -1:] / 2
-    first = (ordered >= half).argmax(-1)
-    middle = np.take_along_axis(np.take_along_axis(values, order, -1), first[..., None], -1)[..., 0]
-    return np.where(half[..., 0] > 0, middle, 0).astype(np.float32)
+def _closer(x: Array, known: Bools, w: Array, h: Array, width: np.float32) -> None:
+    """W in place: rounds over its columns towards the nonnegative minimum of sum weight (X - W H)^2, H fixed."""
+    rank = len(h)
+    weights = known / np.maximum(np.abs(x - w @ h), width)
+    gram = (weights @ (h[:, None] * h[None]).reshape(rank * rank, -1).T).reshape(-1, rank, rank)
+    wanted = (weights * x) @ h.T
+    for _ in range(ROUNDS):
+        for k in range(rank):
+            slope = wanted[:, k] - (gram[:, k] * w).sum(1)
+            w[:, k] = np.maximum(w[:, k] + slope / np.maximum(gram[:, k, k], LEAST), 0)

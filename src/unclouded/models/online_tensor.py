@@ -27,7 +27,8 @@ from unclouded.models.scene_solver import Bools, Choose, Cube, Floats, SceneSolv
 Array = NDArray[np.float32]
 Mode = str
 MODES: dict[Mode, int] = {"bands": 0, "rows": 1, "columns": 2}  # axes of an image (C, H, W)
-PROJECTIONS = 20  # alternations between r and e
+PROJECTIONS = 8  # weighted least squares for r
+TINY = np.float32(1e-7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,8 @@ def _mode(images: Array, known: Bools, mode: Mode, config: Config) -> Array:
     columns = [(_unfold(image, mode), _unfold(seen, mode)) for image, seen in zip(images, known, strict=True)]
     basis = _basis(len(columns[0][0]), config)
     for _ in range(config.passes):
-        for z, seen in columns:
-            basis.learn(z, seen)
+        for image, (z, seen) in enumerate(columns):
+            basis.learn(image, z, seen)
     return np.stack([_fold(basis.vectors @ basis.project(z, seen)[0], images.shape[1:], mode) for z, seen in columns])
 
 
@@ -113,36 +114,48 @@ def _fold(matrix: Array, shape: tuple[int, ...], mode: Mode) -> Array:
 
 @dataclass
 class Basis:
-    """A basis of columns (n, r) that learns online, and the sums it learns from."""
+    """A basis of columns (n, r) that learns online, and the sums it learns from, one Gram matrix per row of it.
+
+    Over e the function above is Huber's of z - L r, quadratic up to lambda2 and straight beyond. It is lowered by weighted
+    least squares with weights min(1, lambda2 / |z - L r|), 0 where nothing is known; in r with L fixed, then in L with r fixed.
+    """
 
     vectors: Array
     ridge: float
     sparse: float
-    outer: NDArray[np.float64] = field(init=False)  # sum of r r'
-    cross: NDArray[np.float64] = field(init=False)  # sum of (z - e) r'
+    outer: Array = field(init=False)  # (n, r, r): sum of weight x r r'
+    cross: Array = field(init=False)  # (n, r): sum of weight x z r'
+    said: dict[int, tuple[Array, Array]] = field(init=False, default_factory=dict)  # by image: what it has put into the sums
 
     def __post_init__(self) -> None:
         n, rank = self.vectors.shape
-        self.outer, self.cross = np.zeros((rank, rank)), np.zeros((n, rank))
+        self.outer, self.cross = np.zeros((n, rank, rank), np.float32), np.zeros((n, rank), np.float32)
 
     def project(self, z: Array, known: Bools) -> tuple[Array, Array]:
-        """Coefficients r (rank, m) and sparse part e (n, m) of columns z (n, m), the basis fixed."""
-        gram = self.vectors.T @ self.vectors + np.float32(self.ridge) * np.eye(self.vectors.shape[1], dtype=np.float32)
-        solve = np.linalg.solve(gram, self.vectors.T).astype(np.float32)
-        e = np.zeros_like(z)
+        """Coefficients r (rank, m) of columns z (n, m), the basis fixed, and the weights (n, m) of what is known."""
+        rank = self.vectors.shape[1]
+        pairs = (self.vectors[:, :, None] * self.vectors[:, None]).reshape(-1, rank * rank)
+        ridge = np.float32(self.ridge) * np.eye(rank, dtype=np.float32)
+        weights = known.astype(np.float32)
         for _ in range(PROJECTIONS):
-            r = solve @ (z - e)
-            rest = z - self.vectors @ r
-            e = np.where(known, np.sign(rest) * np.maximum(np.abs(rest) - np.float32(self.sparse), 0), rest)
-        return r, e
+            gram = (weights.T @ pairs).reshape(-1, rank, rank) + ridge
+            r = np.linalg.solve(gram, ((weights * z).T @ self.vectors)[..., None])[..., 0].T
+            weights = known * np.minimum(1, np.float32(self.sparse) / np.maximum(np.abs(z - self.vectors @ r), TINY))
+        return r, weights
 
-    def learn(self, z: Array, known: Bools) -> None:
-        """One image's columns into the sums, then one round of block coordinate descent over the basis vectors."""
-        r, e = self.project(z, known)
-        self.outer += r.astype(np.float64) @ r.T
-        self.cross += (z - e).astype(np.float64) @ r.T
-        vectors = self.vectors.astype(np.float64)
-        outer = self.outer + self.ridge * np.eye(len(self.outer))
-        for j in range(len(outer)):
-            vectors[:, j] += (self.cross[:, j] - vectors @ outer[:, j]) / outer[j, j]
-        self.vectors = vectors.astype(np.float32)
+    def learn(self, image: int, z: Array, known: Bools) -> None:
+        """An image's columns into the sums, in place of what it said before; then one round over the basis vectors."""
+        if image in self.said:
+            self._say(*self.said[image], z, -1)
+        r, weights = self.project(z, known)
+        self.said[image] = r, weights
+        self._say(r, weights, z, 1)
+        for j in range(len(r)):
+            slope = self.cross[:, j] - (self.vectors * self.outer[:, j]).sum(1) - np.float32(self.ridge) * self.vectors[:, j]
+            self.vectors[:, j] += slope / (self.outer[:, j, j] + np.float32(self.ridge))
+
+    def _say(self, r: Array, weights: Array, z: Array, sign: int) -> None:
+        rank = len(r)
+        pairs = (r[:, None] * r[None]).reshape(rank * rank, -1)
+        self.outer += sign * (weights @ pairs.T).reshape(-1, rank, rank)
+        self.cross += sign * (weights * z) @ r.T
