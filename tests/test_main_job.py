@@ -12,6 +12,8 @@ from odc.geo.geobox import GeoBox
 
 from unclouded.datasets.simulated import SimulatedPlace, simulate, write_series
 from unclouded.errors import UncloudedError
+from unclouded.models import scene_engine
+from unclouded.models.scene_survey import surveyed
 from unclouded.products.product import Product, load_product
 from unclouded.raster import create_raster, open_raster
 from unclouded.remove import remove_clouds
@@ -119,6 +121,17 @@ def test_all_dates_gives_one_product_each_and_a_catalogue(series, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == DATES
     clear_day = next(p for p in products if p.folder.name == DATES[3])
     assert (role(clear_day, "source") == Source.OBSERVED).mean() > 0.9
+
+
+def test_all_dates_and_their_probes_share_one_survey_of_the_place(series, tmp_path, monkeypatch):
+    surveys = []
+    monkeypatch.setattr(scene_engine, "surveyed", lambda *a, **more: surveys.append(1) or surveyed(*a, **more))
+    monkeypatch.setattr(scene_engine, "studied", None)  # no date reads for itself
+    fast = {"model": "scene", "settings": {"quality": "fast"}, "datetime": f"{DATES[1]}/{DATES[3]}"}
+    products = remove_clouds(series, tmp_path / "out", all_dates=True, **fast)
+    assert surveys == [1] and any(product.manifest["pixels"]["dates"] for product in products)
+    again = remove_clouds(series, tmp_path / "again", all_dates=True, scene_model=tmp_path / "out", **fast)
+    assert surveys == [1] and [p.manifest["rasters"] for p in again] == [p.manifest["rasters"] for p in products]
 
 
 def test_an_area_is_cut_from_the_whole(series, tmp_path):

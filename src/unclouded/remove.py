@@ -2,6 +2,7 @@
 
 open_scene   a pixel grid, dates, and a way to read windows             scenes/
 detect       what is hidden on every date                               masks/
+survey       what learns reads its sample of the place, once for all    models/
 adapt        networks ignore it; solvers learn the place                models/
 measure      hide clear patches of this very date: the product's error  models/probe.py
 rebuild      block by block, a guess for every hidden pixel             tiling/, models/
@@ -131,6 +132,8 @@ def remove_clouds(
             "fast": fast,
         }  # fmt: skip
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
+        if scene_model is None and any(hides(scene, day, limits) for day in dates):
+            remover = surveyed(remover, scene, Path(scratch), workers=budget.workers)
         products = [
             restore(scene, day, remover, Path(out), limits=limits, resolution=resolution, options=options, seed=seed,
                     scene_model=None if scene_model is None else scene_model_of(Path(scene_model), day),
@@ -324,6 +327,12 @@ def hide(
         return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow)
     out = Path(scratch) / "masks.u8"
     return copy(detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out, workers=budget.workers))
+
+
+def surveyed(remover: CloudRemover, scene: Scene, scratch: Path, *, workers: int) -> CloudRemover:
+    """The remover with its sample of the place read, for all dates and for the probe; as it is where it has no such step."""
+    look: Callable[..., CloudRemover] | None = getattr(remover, "surveyed", None)
+    return remover if look is None else look(scene, scratch, workers=workers)
 
 
 def fingerprints(files: Sequence[str]) -> list[list[Any]]:

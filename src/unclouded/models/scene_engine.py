@@ -20,11 +20,14 @@ from scipy import ndimage
 from unclouded.models.needs import Needs
 from unclouded.models.scene_fit import fit
 from unclouded.models.scene_model import Guess, SceneModel, predict, settled, usable
-from unclouded.models.scene_study import Cell, Stack, cells, hashed, stack_of_batch, studied
+from unclouded.models.scene_study import Cell, Stack, cells, hashed, stack_of_batch
+from unclouded.models.scene_survey import Survey, studied, surveyed
 from unclouded.models.temporal import EDGE, Floats, Mask, Pixels
 from unclouded.sample import NO_AGE, Batch, Prediction, Source, as_day
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from unclouded.scenes.scene import Scene
@@ -60,18 +63,27 @@ class SceneEngine:
 
     config: Config = field(default_factory=Config)
     model: SceneModel | None = None
+    survey: Survey | None = None
 
     @property
     def needs(self) -> Needs:
         """Any bands, any level, one date or more; radar if there is some; a margin that makes tiles agree bit for bit."""
         return Needs(sar="optional", dates=(1, None), halo=HALO)
 
+    def surveyed(self, scene: Scene, folder: Path | None = None, workers: int = 1) -> SceneEngine:
+        """The remover with its sample of the scene read once, for all dates and masks that `adapt` is then called with.
+
+        `folder`: where the sample is kept (None: in memory). Nothing changes but the time that `adapt` takes.
+        """
+        found = surveyed(scene, radar=self.config.radar, seed=self.config.seed, folder=folder, workers=workers)
+        return replace(self, survey=found)
+
     def adapt(self, scene: Scene, date: np.datetime64) -> SceneEngine:
-        """Study the scene for one date: reads a bounded sample of it, returns the remover that fills it."""
-        day = int(as_day(date).astype(np.int64))
-        sample = studied(scene, day, None, self.config.radar, self.config.seed)
+        """Study the scene for one date: a bounded sample of it, read now or by `surveyed`. Returns the one that fills it."""
+        day, config, survey = int(as_day(date).astype(np.int64)), self.config, self.survey
+        sample = studied(scene, day, config.radar, config.seed) if survey is None else survey.pixels(scene, day)
         bounds = (*scene.place.origin, *scene.shape)
-        return replace(self, model=self._fit(sample, day, scene.place.bands, bounds))
+        return replace(self, model=self._fit(sample, day, scene.place.bands, bounds), survey=None)
 
     def _fit(self, p: Pixels, day: int, bands: tuple[str, ...], bounds: tuple[int, int, int, int] | None) -> SceneModel:
         level = LEVELS[self.config.quality]

@@ -1,4 +1,4 @@
-"""What the engine sees: a batch or scene as a stack of clear observations, and the bounded sample it studies.
+"""What the engine sees: a batch as a stack of clear observations, and the cells it is restored in.
 
 This is the wall against leaks: an invisible value becomes 0 here, and `clear` says so; nothing later can tell what it was.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,8 @@ from scipy import ndimage
 
 from unclouded.errors import UsageError
 from unclouded.models import scene_radar
-from unclouded.models.temporal import EDGE, Floats, Mask, Pixels, join
-from unclouded.sample import Batch, Sample, Window
-
-if TYPE_CHECKING:
-    from unclouded.scenes.scene import Scene
-
-PLOT = 64  # pixels: side of the squares that a large scene is studied in, all pixels of them
-PLOTS = 9
-BLOCK, BLOCKS = 256, 36  # pixels: side and number of the windows read for the study
-EXTRA = 20_000  # pixels between the plots, of which the clear ones of the target are kept
+from unclouded.models.temporal import EDGE, Floats, Mask, Pixels
+from unclouded.sample import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +76,12 @@ def stacked(
         radar, ground = scene_radar.anomalies(s1, s1_valid, s1_days, orbits, days)
     t = int(np.searchsorted(days, target))
     return Stack(
-        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=t, edge=_edge(seen[t]),
+        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=t, edge=distance(seen[t]),
         row=origin[0], col=origin[1], radar=radar, ground=ground,
     )  # fmt: skip
 
 
-def _edge(seen: Mask) -> Floats:
+def distance(seen: Mask) -> Floats:
     """Distance of every pixel (H, W) to the nearest hidden one, at most EDGE: what lies farther off does not matter."""
     if seen.all():
         return np.full(seen.shape, EDGE, np.float32)
@@ -115,17 +107,6 @@ def stack_of_batch(batch: Batch, b: int, keep: NDArray[np.int64] | None, radar: 
     )  # fmt: skip
 
 
-def stack_of_sample(sample: Sample, target: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
-    """The same for a Sample read from a scene."""
-    has = radar and sample.s1 is not None and sample.s1_dates is not None
-    return stacked(
-        sample.s2, sample.clear(), sample.s2_dates.astype(np.int64), target, sample.place.origin,
-        s1=sample.s1 if has else None, s1_valid=sample.s1_valid if has else None,
-        s1_days=sample.s1_dates.astype(np.int64) if has and sample.s1_dates is not None else None,
-        orbits=None if sample.s1_orbits is None else sample.s1_orbits.astype(np.int64), keep=keep,
-    )  # fmt: skip
-
-
 def hashed(rows: NDArray[np.int64], cols: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Uniform numbers in (0, 1) from absolute row and column alone (splitmix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
@@ -135,46 +116,6 @@ def hashed(rows: NDArray[np.int64], cols: NDArray[np.int64], seed: int) -> NDArr
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
     return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
-
-
-def studied(scene: Scene, target: int, keep: NDArray[np.int64] | None, radar: bool, seed: int) -> Pixels:
-    """The bounded sample: whole plots spread over the scene, and clear pixels of the target from between them."""
-    if scene.shape[0] * scene.shape[1] <= PLOTS * PLOT**2:
-        return _read(scene, scene.window, target, keep, radar).pixels(np.ones(scene.shape, bool))
-    blocks = _spread(list(scene.blocks(BLOCK)), BLOCKS, seed)
-    plots = set(np.linspace(0, len(blocks) - 1, min(PLOTS, len(blocks))).astype(int).tolist())
-    share = EXTRA / (len(blocks) * BLOCK**2)
-    return join([_sampled(scene, w, target, keep, radar, seed, share, k in plots) for k, w in enumerate(blocks)])
-
-
-def _spread(windows: list[Window], count: int, seed: int) -> list[Window]:
-    """At most `count` windows, one from each equal share of the scene in reading order, drawn by hash."""
-    if len(windows) <= count:
-        return windows
-    edges = np.linspace(0, len(windows), count + 1).astype(int)
-    draw = hashed(np.arange(count), np.arange(count), seed)
-    return [windows[low + int(u * (high - low))] for low, high, u in zip(edges[:-1], edges[1:], draw, strict=True)]
-
-
-def _read(scene: Scene, window: Window, target: int, keep: NDArray[np.int64] | None, radar: bool) -> Stack:
-    return stack_of_sample(scene.read(window, target=np.datetime64(target, "D")), target, keep, radar)
-
-
-def _sampled(
-    scene: Scene, window: Window, target: int, keep: NDArray[np.int64] | None, radar: bool, seed: int, share: float, plot: bool
-) -> Pixels:
-    """A block's clear pixels of the target, thinned by hash to `share` of all, and its middle plot whole if asked."""
-    wide = window.grow(EDGE, scene.shape)
-    stack = _read(scene, wide, target, keep, radar)
-    inside = np.zeros(stack.shape, bool)
-    inside[window.inside(wide).slices] = True
-    rows, cols = np.indices(stack.shape)
-    at = inside & stack.clear[stack.t] & (hashed(rows + stack.row, cols + stack.col, seed) < share)
-    if plot:
-        row, col = window.inside(wide)[:2]
-        row, col = row + max(window.height - PLOT, 0) // 2, col + max(window.width - PLOT, 0) // 2
-        at[row : row + PLOT, col : col + PLOT] |= inside[row : row + PLOT, col : col + PLOT]
-    return stack.pixels(at)
 
 
 @dataclass(frozen=True)

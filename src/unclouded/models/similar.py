@@ -17,7 +17,7 @@ from unclouded.models import temporal
 from unclouded.models.per_pixel import NEEDS, solved, usable
 from unclouded.models.scene_features import yearly
 from unclouded.models.scene_regression import Whitening, whitening
-from unclouded.models.scene_study import studied
+from unclouded.models.scene_survey import studied
 from unclouded.models.temporal import Floats, Mask, Pixels, gather
 from unclouded.sample import Batch, Prediction, as_day
 
@@ -60,7 +60,7 @@ class Similar:
     def adapt(self, scene: Scene, date: np.datetime64) -> Similar:
         """Collect the clear pixels of the date from a bounded sample of the scene."""
         day = int(as_day(date).astype(np.int64))
-        sample = studied(scene, day, None, False, self.config.seed)
+        sample = studied(scene, day, False, self.config.seed)
         t = int(np.searchsorted(sample.days, day))
         return replace(self, library=_collected(sample, t, usable(sample.days, day, self.config.causal), self.config))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unclouded.models import temporal
 from unclouded.models.needs import Needs
 from unclouded.models.per_pixel import solved, usable
-from unclouded.models.scene_study import studied
+from unclouded.models.scene_survey import studied
 from unclouded.models.temporal import Floats, Mask, Pixels, gather
 from unclouded.sample import Batch, Prediction, as_day
 
@@ -64,7 +64,7 @@ class SoftImpute:
     def adapt(self, scene: Scene, date: np.datetime64) -> SoftImpute:
         """Learn the column space from a bounded sample of the scene."""
         day = int(as_day(date).astype(np.int64))
-        sample = studied(scene, day, None, self.config.radar, self.config.seed)
+        sample = studied(scene, day, self.config.radar, self.config.seed)
         return replace(self, columns=_learned(sample, int(np.searchsorted(sample.days, day)), self.config))
 
     def __call__(self, batch: Batch) -> Prediction:
