@@ -182,8 +182,8 @@ def _blank(
     return SceneModel(
         day=int(p.days[t]), days=p.days, bands=bands, bounds=bounds, causal=causal, omega=np.array([1, 0, 0, 0], np.float32),
         whiten=Whitening(none, none, none, none), mean=np.zeros((1, count), np.float32), embed=None, epochs=epochs,
-        weights=np.zeros((1, count), np.float32), root=np.zeros((1, 1), np.float32), metric=none, sparse=None,
-        low=np.full(count, -0.5, np.float32), high=np.full(count, 0.5, np.float32), unit=np.zeros(count, np.float32),
+        weights=np.zeros((1, count), np.float32), root=np.zeros((1, 1), np.float32), metric=np.zeros((0, 0), np.float32),
+        sparse=None, low=np.full(count, -0.5, np.float32), high=np.full(count, 0.5, np.float32), unit=np.zeros(count, np.float32),
         sigma=scene_sigma.plain(count, CLUES), typical=typical, spread=spread, alone=None,
         radar_rows=None if p.radar is None else (first, first + 10 + 3 * sum(b in bands for b in RADAR_BANDS)),
     )  # fmt: skip
@@ -277,12 +277,12 @@ def _adjusted(model: SceneModel, given: Prior, p: Pixels, t: int, use: Mask, eff
     if not full:
         noise = left.var(1) + 1e-6
         model = replace(model, low=(r.min(1) - 0.03).astype(np.float32), high=(r.max(1) + 0.03).astype(np.float32))
-    strength = np.sqrt((given.variance / given.noise).mean(1))[1:]
+    strength = np.sqrt((given.variance / given.noise).mean(1))[1:].astype(np.float32)
     model = replace(
         model, weights=post.weights.astype(np.float32), root=post.root.astype(np.float32),
-        unit=np.sqrt(noise).astype(np.float32), metric=strength.astype(np.float32),
+        unit=np.sqrt(noise).astype(np.float32), metric=np.zeros((len(strength), 0), np.float32),
     )  # fmt: skip
-    return _with_process(model, p, q, left, weight, inner, effort) if len(p) >= 150 and effort.centres else model
+    return _with_process(model, strength, p, q, left, weight, inner, effort) if len(p) >= 150 and effort.centres else model
 
 
 def _trusted(left: Floats, x: Floats, inner: Mask) -> Floats:
@@ -297,11 +297,12 @@ def _unit(left: Floats) -> Floats:
 
 
 def _with_process(
-    model: SceneModel, p: Pixels, q: Floats, left: Floats, weight: Floats, inner: Mask, effort: Effort
+    model: SceneModel, strength: Floats, p: Pixels, q: Floats, left: Floats, weight: Floats, inner: Mask, effort: Effort
 ) -> SceneModel:
     limit = 5 * np.median(np.abs(left[:, inner]), axis=1, keepdims=True)
     e = np.clip(left, -limit, limit)
     unit = _unit(left[:, inner])
+    model = replace(model, metric=strength[:, None] * scene_gp.directions(strength[:, None] * q[1:]))
     f = likeness(model, q)
     some = _some(np.arange(len(p)), effort.centres, effort.rng)
     return replace(model, unit=unit, sparse=scene_gp.sparse(f, np.ascontiguousarray((e / unit[:, None]).T), weight, f[some]))

@@ -23,6 +23,8 @@ NOISE = 1.5  # sparse level: noise over signal variance; large, for residuals of
 LENGTH = 12.0  # pixels
 SPACE, LIKE, BOTH = np.float32(0.2), np.float32(0.2), np.float32(0.8)  # local amplitudes: nearness, likeness, both
 LOCAL_NOISE = np.float32(0.5)
+STRIP = 256
+KEPT = 0.99  # of the variance of what pixels are compared by
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,33 @@ class Sparse:
 
     def __call__(self, f: Floats) -> tuple[Floats, Floats]:
         """Features (N, D) -> means (N, B), and likeness to the most alike centre (N,), 1 = the same."""
-        k = alike(f, self.centres, self.unit)
-        return k @ self.weights, k.max(1)
+        means, most = np.empty((len(f), self.weights.shape[1]), np.float32), np.empty(len(f), np.float32)
+        for at in _strips(len(f)):
+            k = alike(f[at], self.centres, self.unit)
+            means[at], most[at] = k @ self.weights, k.max(1)
+        return means, most
 
 
 def alike(f: Floats, g: Floats, unit: float) -> Floats:
     """Likeness (N, M) in (0, 1] of features (N, D) and (M, D)."""
-    d = _squares(f, g)
-    d *= np.float32(-0.5 / (ALIKE * unit))
-    np.minimum(d, 0, out=d)
-    return np.exp(d, out=d)
+    scale = np.float32(1 / np.sqrt(ALIKE * unit))
+    k = _less_half_squares(f * scale, g * scale)
+    return np.exp(k, out=k)
 
 
-def _squares(a: Floats, b: Floats) -> Floats:
-    d: Floats = (-2 * a) @ b.T
-    d += (a * a).sum(1)[:, None]
-    d += (b * b).sum(1)[None]
-    return d
+def _less_half_squares(a: Floats, b: Floats) -> Floats:
+    """-|a - b|^2 / 2 for all pairs (N, D), (M, D) -> (N, M), as one matrix product: a b - |a|^2 / 2 - |b|^2 / 2."""
+    ones = np.float32(1)
+    left, right = np.empty((len(a), a.shape[1] + 2), np.float32), np.empty((len(b), b.shape[1] + 2), np.float32)
+    left[:, :-2], left[:, -2], left[:, -1] = a, np.einsum("nd,nd->n", a, a) / -2, ones
+    right[:, :-2], right[:, -2], right[:, -1] = b, ones, np.einsum("nd,nd->n", b, b) / -2
+    product: Floats = left @ right.T
+    return product
+
+
+def _strips(count: int) -> list[slice]:
+    """Rows of a kernel matrix, so few at a time that they stay in the processor's cache."""
+    return [slice(first, first + STRIP) for first in range(0, count, STRIP)]
 
 
 def sparse(f: Floats, y: Floats, weight: Floats, centres: Floats) -> Sparse:
@@ -76,22 +88,38 @@ def local(
     k[np.diag_indices(len(k))] += LOCAL_NOISE / np.maximum(weight, np.float32(1e-3))
     scale = np.maximum(np.sqrt((y * y * weight[:, None]).mean() / weight.mean()), np.float32(1e-6))
     solved = cho_solve(cho_factor(k, lower=True, check_finite=False), np.clip(y / scale, -4, 4), check_finite=False)
-    cross = _local(f_new, xy_new, f, xy, unit)
-    return np.asarray(scale * (cross @ solved), np.float32), cross.max(1) / (SPACE + LIKE + BOTH)
+    means, closest = np.empty((len(f_new), y.shape[1]), np.float32), np.empty(len(f_new), np.float32)
+    for at in _strips(len(f_new)):
+        cross = _local(f_new[at], xy_new[at], f, xy, unit)
+        means[at], closest[at] = cross @ solved, cross.max(1)
+    return scale * means, closest / (SPACE + LIKE + BOTH)
 
 
 def _local(f: Floats, xy: Floats, g: Floats, uv: Floats, unit: float) -> Floats:
-    near = np.sqrt(np.maximum(_squares(xy, uv), 0))
-    near *= np.float32(-1 / LENGTH)
+    near = _less_half_squares(xy, uv)  # whole numbers: exact, never above 0
+    near *= np.float32(-2 / LENGTH**2)
+    np.sqrt(near, out=near)
+    np.negative(near, out=near)
     np.exp(near, out=near)
-    k = alike(f, g, unit)
-    k *= LIKE + BOTH * near
-    k += SPACE * near * near * near
-    return k
+    space = near * near
+    space *= near
+    space *= SPACE
+    near *= BOTH
+    near += LIKE
+    near *= alike(f, g, unit)
+    near += space
+    return near
+
+
+def directions(f: Floats) -> Floats:
+    """Features as columns (F, N) -> (F, D) orthonormal directions that hold all but 1 - KEPT of their variance."""
+    value, vector = np.linalg.eigh(np.cov(f, dtype=np.float64))
+    least = int(np.searchsorted(np.cumsum(value), (1 - KEPT) * value.sum()))
+    return np.ascontiguousarray(vector[:, least:], np.float32)
 
 
 def median_square(f: Floats) -> float:
     """The median squared distance between points (N, D), of about 500 of them."""
     some = f[:: max(1, len(f) // 500)]
-    d = _squares(some, some)
+    d = -2 * _less_half_squares(some, some)
     return max(float(np.median(d[np.triu_indices(len(d), 1)])), 1e-6) if len(some) > 1 else 1.0

@@ -36,7 +36,7 @@ class SceneModel:
     epochs: NDArray[np.int64]
     weights: Floats  # (p, B)
     root: Floats  # (p, p)
-    metric: Floats  # (p - 1,) how much each feature counts for likeness
+    metric: Floats  # (p - 1, D) directions in which pixels are compared, each feature as far as its weight may vary
     low: Floats  # (B,) bounds of the correction
     high: Floats  # (B,)
     sparse: Sparse | None
@@ -95,8 +95,8 @@ def design(phi: Floats) -> Floats:
 
 
 def likeness(model: SceneModel, q: Floats) -> Floats:
-    """(N, D) what the process compares: every feature, scaled by how much its weight may vary."""
-    return np.ascontiguousarray((q[1:] * model.metric[:, None]).T)
+    """(N, D) what the process compares."""
+    return np.ascontiguousarray((model.metric.T @ q[1:]).T)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def _check(model: SceneModel) -> None:
     components = len(model.whiten.rotate) if features else len(model.mean) - 1
     size = 1 + components + (len(model.embed.rotate) if model.embed is not None else 0)
     expected = {
-        "omega": (4,), "mean": (1 + components, bands), "weights": (size, bands), "root": (size, size), "metric": (size - 1,),
+        "omega": (4,), "mean": (1 + components, bands), "weights": (size, bands), "root": (size, size),
+        "metric": (size - 1, 0 if model.sparse is None else model.sparse.centres.shape[1]),
         **dict.fromkeys(("low", "high", "unit", "typical", "spread"), (bands,)),
     }  # fmt: skip
     for name, shape in expected.items():
