@@ -183,7 +183,8 @@ def _blank(
         day=int(p.days[t]), days=p.days, bands=bands, bounds=bounds, causal=causal, omega=np.array([1, 0, 0, 0], np.float32),
         whiten=Whitening(none, none, none, none), mean=np.zeros((1, count), np.float32), embed=None, epochs=epochs,
         weights=np.zeros((1, count), np.float32), root=np.zeros((1, 1), np.float32), metric=np.zeros((0, 0), np.float32),
-        sparse=None, low=np.full(count, -0.5, np.float32), high=np.full(count, 0.5, np.float32), unit=np.zeros(count, np.float32),
+        sparse=None, low=np.full(count, -0.5, np.float32), high=np.full(count, 0.5, np.float32),
+        unit=np.zeros(count, np.float32),
         sigma=scene_sigma.plain(count, CLUES), typical=typical, spread=spread, alone=None,
         radar_rows=None if p.radar is None else (first, first + 10 + 3 * sum(b in bands for b in RADAR_BANDS)),
     )  # fmt: skip
