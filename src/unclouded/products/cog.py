@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
 
 RGB = tuple[int, int, int]
-STRIP = 768  # rows per read of a whole raster
+STRIP = 512  # rows per read of a whole raster: a row of its tiles
 LEVEL = 1  # of DEFLATE: half the time of the usual 6, and files larger by one in a hundred
 TIMESTAMPS = ("TIFFTAG_DATETIME",)
 
@@ -82,7 +82,7 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
         with _create(flat, plane) as target:
             for at, pixels in pieces:
                 target.write(pixels, window=_rio(at))
-        with open_raster(flat) as source, Env(**LOCKS):
+        with open_raster(flat) as source, Env(**LOCKS, COG_TMP_COMPRESSION="NONE"):  # of overviews, until they are copied
             copy(
                 source, path, driver="COG", compress=compress, level=LEVEL, predictor="YES", blocksize=512, bigtiff="IF_SAFER",
                 overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
@@ -130,16 +130,16 @@ def is_cog(path: Path) -> bool:
         return laid_out and (not large or bool(source.overviews(1)))
 
 
-def raster_digest(path: Path, *, rows: int = STRIP, look: Callable[[int, NDArray[Any]], None] | None = None) -> str:
+def raster_digest(path: Path, *, look: Callable[[int, NDArray[Any]], None] | None = None) -> str:
     """SHA-256 over pixels, georeferencing and tags of a raster; timestamps, compression and tiling stay out.
 
-    The same inputs and options give the same digest, however often the run was stopped. Reads `rows` at a time, which has no
-    influence on the digest, and shows them to `look` (first row, pixels (C, rows, W)) in passing.
+    The same inputs and options give the same digest, however often the run was stopped. Reads `STRIP` rows at a time, which has
+    no influence on the digest, and shows them to `look` (first row, pixels (C, rows, W)) in passing.
     """
     with open_raster(path) as source:
         bands = [hashlib.sha256() for _ in source.indexes]
-        for row in range(0, source.height, rows):
-            strip = read(source, source.indexes, Window(row, 0, min(rows, source.height - row), source.width))
+        for row in range(0, source.height, STRIP):
+            strip = read(source, source.indexes, Window(row, 0, min(STRIP, source.height - row), source.width))
             for sha, band in zip(bands, strip, strict=True):
                 sha.update(band)
             if look is not None:

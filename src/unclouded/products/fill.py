@@ -135,10 +135,12 @@ def fill(
 
 
 def _observed(scene: Scene, window: Window, delivered: tuple[NDArray[Any], ...], used: NDArray[np.uint8]) -> Block:
-    """A block of which every pixel was seen."""
+    """A block of which every pixel was seen. What is one value everywhere takes the memory of one."""
     return Block(
-        window=window, clear=delivered, delivered=delivered, mask=used, source=np.full_like(used, Source.OBSERVED),
-        sigma=np.zeros((len(scene.place.bands), *used.shape), np.uint16), age=np.zeros(used.shape, np.int16),
+        window=window, clear=delivered, delivered=delivered, mask=used,
+        source=np.broadcast_to(np.uint8(Source.OBSERVED), used.shape),
+        sigma=np.broadcast_to(np.uint16(0), (len(scene.place.bands), *used.shape)),
+        age=np.broadcast_to(np.int16(0), used.shape),
     )  # fmt: skip
 
 

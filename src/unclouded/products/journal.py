@@ -35,7 +35,7 @@ class Piece(NamedTuple):
     start: int
     length: int
     size: int
-    crc: int  # CRC-32 of all `size` bytes
+    crcs: tuple[int, ...]  # CRC-32 of the `length` bytes, one per band of (C, h, w), each started with `size`
 
 
 class Entry(NamedTuple):
@@ -58,14 +58,20 @@ def pack(arrays: tuple[NDArray[Any], ...]) -> Packed:
 
     They are not compressed: they are read once and deleted, and deflating them took longer than writing the product.
     """
-    data = tuple((array.flat[:1] if _constant(array) else array).tobytes() for array in arrays)
+    stored = [array.flat[:1] if _constant(array) else array for array in arrays]
+    data = tuple(array.tobytes() for array in stored)
     starts = np.cumsum([0, *map(len, data)]).tolist()
-    pieces = (Piece(at, len(d), array.nbytes, crc_of(array)) for at, d, array in zip(starts, data, arrays, strict=False))
+    pieces = (
+        Piece(at, len(d), array.nbytes, tuple(_crc(band, array.nbytes) for band in (kept if kept.ndim == 3 else [kept])))
+        for at, d, array, kept in zip(starts, data, arrays, stored, strict=False)
+    )
     return Packed(tuple(pieces), data)
 
 
 def _constant(array: NDArray[Any]) -> bool:
     """Whether all values are one and the same, bit for bit (0.0 and -0.0 are not)."""
+    if array.size and not any(array.strides):
+        return True
     if array.size == 0 or array.flat[0] != array.flat[-1] or array.flat[0] != array.flat[array.size // 2]:
         return False
     bits = array.view(f"u{array.itemsize}") if array.dtype.kind == "f" else array
@@ -74,10 +80,32 @@ def _constant(array: NDArray[Any]) -> bool:
 
 def _whole(data: bytes, piece: Piece) -> bytes:
     """All bytes of an array. Raises BlockDamaged where they are not those of its checksum."""
-    full = data if piece.length in (0, piece.size) else data * (piece.size // piece.length)
-    if len(full) != piece.size or zlib.crc32(full) != piece.crc:
+    crcs = piece.crcs
+    side, rest = divmod(len(data), max(1, len(crcs)))
+    bands = [memoryview(data)[n * side :][:side] for n in range(len(crcs))]
+    if rest or not crcs or len(data) != piece.length or tuple(zlib.crc32(band, piece.size) for band in bands) != crcs:
         raise BlockDamaged("the checksum differs")
-    return full
+    return data if piece.length in (0, piece.size) else data * (piece.size // piece.length)
+
+
+class Check:
+    """Whether rows (C, h, w) that come one after the other are those of a piece, without holding all of them."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._piece, self._crcs, self._same = piece, (piece.size,) * len(piece.crcs), True
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """The next rows."""
+        if self._piece.length == self._piece.size:
+            self._crcs = tuple(_crc(band, crc) for band, crc in zip(rows, self._crcs, strict=True))
+        else:
+            self._crcs = (_crc(rows.flat[:1], self._piece.size),)
+            self._same &= _constant(rows) and self._crcs == self._piece.crcs
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of them were."""
+        return self._same and self._crcs == self._piece.crcs
 
 
 class BlockDamaged(Exception):
@@ -122,6 +150,18 @@ class Journal:
             raise BlockDamaged(f"{tuple(window)}: the checksum differs")
         return np.frombuffer(data, dtype).reshape(shape)
 
+    def constant(self, n: int) -> bool:
+        """Whether array `n` holds one and the same value in all blocks. Raises OSError."""
+        values = set()
+        for window, entry in self.entries.items():
+            piece = entry.pieces[n]
+            if piece.length == piece.size:
+                return False
+            with open(self._file(window), "rb") as file:
+                file.seek(piece.start)
+                values.add(file.read(piece.length))
+        return len(values) == 1
+
     def forget_damaged(self) -> list[Window]:
         """Read every finished block, drop those that are damaged, and tell which."""
         damaged = [window for window in self.entries if not self._sound(window)]
@@ -154,14 +194,15 @@ class Journal:
 def _entry(line: bytes) -> Entry | None:
     try:
         raw = json.loads(line)
-        return Entry(Window(*raw["block"]), tuple(Piece(*p) for p in raw["pieces"]), raw["pixels"])
+        pieces = tuple(Piece(start, length, size, tuple(crcs)) for start, length, size, crcs in raw["pieces"])
+        return Entry(Window(*raw["block"]), pieces, raw["pixels"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def crc_of(array: NDArray[Any]) -> int:
-    """CRC-32 of an array's bytes in row order."""
-    return zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+def _crc(array: NDArray[Any], start: int) -> int:
+    """CRC-32 of an array's bytes in row order, going on from `start`."""
+    return zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"", start)
 
 
 def job_digest(job: Mapping[str, Any]) -> str:

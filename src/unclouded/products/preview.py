@@ -113,7 +113,8 @@ def _seen(
     hidden: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:  # fmt: skip
     """The picture (3, h, w) of counts per layer and their sums (2 sum/count, classes, C), without pixels that are `hidden`."""
-    shown, classes = composite(bands), _thin(block.mask, step).ravel()
+    shown, classes = composite(bands), _thin(block.mask, step).ravel().astype(np.intp)
+    all_seen = np.bincount(classes, minlength=len(Cover))
     picture = np.full((3, -(-block.window.height // step), -(-block.window.width // step)), np.nan, np.float32)
     sums = np.zeros((2, len(Cover), len(bands)))
     for layer, dn in zip(layers, counts, strict=True):
@@ -121,7 +122,7 @@ def _seen(
             fine, b = spread(dn[n], layer.factor, block.window), bands.index(band)
             value, seen = _reflectance(_thin(fine, step), layer, n, None if hidden is None else _thin(hidden, step))
             sums[0, :, b] = np.bincount(classes, np.where(seen, value, np.float32(0)).ravel(), len(Cover))
-            sums[1, :, b] = np.bincount(classes, seen.ravel(), len(Cover))
+            sums[1, :, b] = all_seen if seen.all() else np.bincount(classes, seen.ravel(), len(Cover))
             for channel in np.flatnonzero(np.equal(shown, b)):
                 value, seen = _reflectance(fine, layer, n, hidden)
                 picture[channel] = _shrink(value if seen.all() else np.where(seen, value, np.float32(np.nan)), step)
@@ -137,8 +138,15 @@ def _reflectance(
 
 def _thin(image: NDArray[Any], step: int) -> NDArray[Any]:
     """The middle pixel of every step x step pixels of (h, w), the last one of smaller rests."""
-    rows, cols = (np.minimum(np.arange(step // 2, n + step // 2, step), n - 1) for n in image.shape)
-    return image[rows[:, None], cols]
+    rows, cols = (_middles(n, step) for n in image.shape)
+    return image[rows][:, cols]
+
+
+def _middles(n: int, step: int) -> slice | NDArray[np.int64]:
+    """The middle of every `step` of `n` positions, the last one of a smaller rest."""
+    if (n - 1) % step >= step // 2:
+        return slice(step // 2, None, step)
+    return np.minimum(np.arange(step // 2, n + step // 2, step), n - 1)
 
 
 def _shrink(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
@@ -152,9 +160,14 @@ def _shrink(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
 
 
 def _totals(values: NDArray[Any], step: int) -> NDArray[np.float64]:
-    """Sums over step x step pixels of (h, w)."""
-    down = np.add.reduceat(values, np.arange(0, values.shape[0], step), 0, np.float64)
-    return np.add.reduceat(down, np.arange(0, values.shape[1], step), 1)
+    """Sums over step x step pixels of (h, w): shifted images one upon the other, several times as fast as `reduceat`."""
+    down = values[::step].astype(np.float64)
+    for k in range(1, step):
+        down[: -(-(len(values) - k) // step)] += values[k::step]
+    total = down[:, ::step].copy()
+    for k in range(1, step):
+        total[:, : -(-(values.shape[1] - k) // step)] += down[:, k::step]
+    return total
 
 
 def _small_sigma(sigma: NDArray[np.uint16], step: int) -> NDArray[np.float32]:

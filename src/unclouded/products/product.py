@@ -196,9 +196,9 @@ class ProductWriter:
             )  # fmt: skip
 
     def _preflight(self) -> None:
-        """Room for the blocks, the largest plane unpacked, and the finished files, which are compressed."""
+        """Room for the blocks, the largest plane unpacked with its overviews, and the finished files, which are compressed."""
         sizes = [plane.bytes(self.scene.window) for plane in self.planes]
-        needed, free = int(SPACE * (sum(sizes) * 1.75 + max(sizes))), shutil.disk_usage(self.out).free
+        needed, free = int(SPACE * (sum(sizes) * 1.75 + max(sizes) * 4 / 3)), shutil.disk_usage(self.out).free
         if free < needed:
             raise OutputFailed(
                 "The disk has too little room for the product.", where=self.out,
