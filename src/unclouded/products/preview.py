@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ class Look:
     source: NDArray[np.uint8]  # (h, w) codes of Source
     sigma: NDArray[np.float32]  # (h, w) mean over the bands, reflectance; observed 0, unknown NaN
     sums: NDArray[np.float64]  # (2 before/after, 2 sum/count, classes, C)
+
+    @cached_property
+    def pictures(self) -> tuple[NDArray[np.uint8], ...]:
+        """Before, after, source and sigma as (h, w, 4) RGBA bytes, drawn once; call when all is in."""
+        return (*stretched(self), source_picture(self), sigma_picture(self))
 
     @staticmethod
     def empty(shape: tuple[int, int], bands: tuple[str, ...], step: int) -> Look:
@@ -242,13 +248,13 @@ def quicklook(path: Path, look: Look, *, title: str) -> None:
     """Write the four panels (before, after, source, sigma) with legends as a PNG."""
     from PIL import Image as Pictures
 
-    before, after = stretched(look)
+    before, after, source, sigma = look.pictures
     names = [look.bands[b] for b in composite(look.bands)]
     panels = (
         ("Before", f"as delivered, {' '.join(dict.fromkeys(names))}", before),
         ("After", "same stretch", after),
-        ("Source", "where each pixel comes from", source_picture(look)),
-        ("Sigma", "stated error of the rebuilt pixels", sigma_picture(look)),
+        ("Source", "where each pixel comes from", source),
+        ("Sigma", "stated error of the rebuilt pixels", sigma),
     )
     height, width = look.source.shape
     scale = PANEL / max(height, width)

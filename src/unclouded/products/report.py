@@ -24,10 +24,7 @@ from unclouded.products.preview import (
     composite,
     percent,
     shares,
-    sigma_picture,
     sigma_top,
-    source_picture,
-    stretched,
 )
 from unclouded.sample import HIDING, Cover, Place, Source
 
@@ -77,14 +74,14 @@ class Chart(NamedTuple):
 def render(report: Report) -> str:
     """The report as one HTML text. Reads nothing, writes nothing."""
     look, facts = report.look, report.facts
-    before, after = stretched(look)
+    before, after, source, sigma = look.pictures
     height, width = look.source.shape
     return _template().render(
         id=facts["id"], place=report.place.id, date=report.date, level=report.place.level, version=facts["unclouded"],
         created=facts["created"], width=width, height=height, pixelated=max(width, height) <= SMALL, step=look.step,
         shown=" ".join(dict.fromkeys(look.bands[b] for b in composite(look.bands))),
         before=data_uri(before, photo=True), after=data_uri(after, photo=True),
-        source=data_uri(source_picture(look)), sigma=data_uri(sigma_picture(look)),
+        source=data_uri(source), sigma=data_uri(sigma),
         legend=[(SOURCE_NAMES[s], _css(SOURCE_COLOURS[s]), percent(share), 100 * share) for s, share in _shares(facts, look)],
         heat=", ".join(_css(rgb) for rgb in HEAT), sigma_top=f"{sigma_top(look):.2f}",
         headline=headline(facts), chart=chart(look),
