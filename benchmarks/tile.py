@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
     from unclouded import remove
     from unclouded.options import size
     from unclouded.plan import estimate
+    from unclouded.products.product import ProductWriter
     from unclouded.scenes.open import open_scene
 
     scene = open_scene(series)
@@ -189,10 +191,11 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
     how: dict[str, Any] = {"workers": options.workers, "memory": size(options.memory)}
     said = estimate(scene, [date], options.model, **how)
     watch = Watch()
-    stages = {"masks": staged(remove, "hide", watch), "study": staged(remove, "study", watch)}
-    from unclouded.products.product import ProductWriter
-
-    stages["publish"] = staged(ProductWriter, "publish", watch)
+    stages = {
+        "masks": staged(watch, (remove, "hide")),
+        "study": staged(watch, (remove, "surveyed"), (remove, "study")),
+        "publish": staged(watch, (ProductWriter, "publish")),
+    }
     start, cpu = time.perf_counter(), watch.cpu()
     product = remove.remove_clouds(series, out, date=date, model=options.model, mask=os.environ["TILE_MASK"], **how)
     seconds, cpu = time.perf_counter() - start, watch.cpu() - cpu
@@ -208,19 +211,23 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
     }  # fmt: skip
 
 
-def staged(owner: Any, name: str, watch: Watch) -> list[float]:
-    """Replace a function by itself with a clock; wall and processor seconds of the whole tree gather in the list."""
-    inner, spent = getattr(owner, name), [0.0, 0.0]
+def staged(watch: Watch, *functions: tuple[Any, str]) -> list[float]:
+    """Replace functions by themselves with a clock; wall and processor seconds of the whole tree gather in the list."""
+    spent = [0.0, 0.0]
 
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        start, cpu = time.perf_counter(), watch.cpu()
-        try:
-            return inner(*args, **kwargs)
-        finally:
-            spent[0] += time.perf_counter() - start
-            spent[1] += watch.cpu() - cpu
+    def clocked(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start, cpu = time.perf_counter(), watch.cpu()
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                spent[0] += time.perf_counter() - start
+                spent[1] += watch.cpu() - cpu
 
-    setattr(owner, name, timed)
+        return timed
+
+    for owner, name in functions:
+        setattr(owner, name, clocked(getattr(owner, name)))
     return spent
 
 
