@@ -64,16 +64,18 @@ def plainly(scene: Scene, day: int, seed: int = 0) -> Pixels:
     blocks = list(scene.blocks(BLOCK))
     rows, cols = np.indices(scene.shape)
     top, left = scene.place.origin
-    drawn = hashed(rows + top, cols + left, seed) < EXTRA / (len(blocks) * BLOCK**2)
+    inner = np.zeros((len(blocks), *scene.shape), bool)
+    for mine, block in zip(inner, blocks, strict=True):
+        mine[block.slices] = True
+        mine &= ~ndimage.binary_dilation(~mine, np.ones((3, 3)), iterations=EDGE)  # pixels near which the block ends
+    drawn = hashed(rows + top, cols + left, seed) < EXTRA / inner.sum()
     assert len(blocks) <= PLOTS  # every block has a plot
     order = []
-    for block in blocks:
+    for mine, block in zip(inner, blocks, strict=True):
         plot = np.zeros(scene.shape, bool)
         row, col = block.row + max(block.height - PLOT, 0) // 2, block.col + max(block.width - PLOT, 0) // 2
-        plot[row : min(row + PLOT, block.row + block.height), col : min(col + PLOT, block.col + block.width)] = True
-        mine = np.zeros(scene.shape, bool)
-        mine[block.slices] = True
-        order.append(np.flatnonzero(plot | mine & drawn & clear[t]))
+        plot[row : row + PLOT, col : col + PLOT] = True
+        order.append(np.flatnonzero((plot | drawn & clear[t]) & mine))
     at = np.concatenate(order)
     edge = np.minimum(ndimage.distance_transform_edt(clear[t]), EDGE).astype(np.float32)
     found, ground = anomalies(sample.s1, sample.s1_valid, sample.s1_dates.astype(np.int64), None, days)
@@ -109,6 +111,19 @@ def test_a_day_that_is_no_date_of_the_scene_can_be_studied(scene):
     assert len(sample.days) == 5 and not sample.clear[2].any()
     with pytest.raises(UsageError, match="was not surveyed"):
         surveyed(scene, radar=True, seed=0).pixels(scene, day)
+
+
+def test_each_block_is_read_by_itself_and_one_too_narrow_to_tell_is_not_read(monkeypatch):
+    reads: list[Window] = []
+    read = Scene.read
+    monkeypatch.setattr(Scene, "read", lambda self, at=None, **more: reads.append(at) or read(self, at, **more))
+    scene = made(300, 2 * BLOCK + EDGE)
+    survey = surveyed(scene, radar=False, seed=0)
+    assert reads == [Window(row, col, height, BLOCK) for row, height in ((0, 256), (256, 44)) for col in (0, BLOCK)]
+    rows, cols = survey.rows - 37, survey.cols - 1011
+    for first in (rows, cols):
+        assert first.min() == 0 and not (np.abs(first - BLOCK + 0.5) < EDGE).any()
+    assert rows.max() == 299 and cols.max() == 2 * BLOCK - EDGE - 1
 
 
 def test_a_small_scene_is_taken_whole():

@@ -196,9 +196,9 @@ def _spots(scene: Scene, seed: int) -> Iterator[Spot]:
         whole = np.ones(scene.shape, bool)
         yield Spot(scene.window, whole, whole)
         return
-    blocks = _spread(list(scene.blocks(BLOCK)), BLOCKS, seed)
+    blocks = _spread([block for block in scene.blocks(BLOCK) if _inner(block, scene.shape).any()], BLOCKS, seed)
     plots = set(np.linspace(0, len(blocks) - 1, min(PLOTS, len(blocks))).astype(int).tolist())
-    share = EXTRA / (len(blocks) * BLOCK**2)
+    share = EXTRA / sum(int(_inner(block, scene.shape).sum()) for block in blocks)
     for k, block in enumerate(blocks):
         yield _spot(scene, block, seed, share, k in plots)
 
@@ -213,15 +213,25 @@ def _spread(windows: list[Window], count: int, seed: int) -> list[Window]:
 
 
 def _spot(scene: Scene, block: Window, seed: int, share: float, has_plot: bool) -> Spot:
-    """A block's pixels, thinned by hash to `share` of all, and its middle plot whole if asked."""
-    wide = block.grow(EDGE, scene.shape)
-    inside = np.zeros((wide.height, wide.width), bool)
-    plot = np.zeros_like(inside)
-    inside[block.inside(wide).slices] = True
+    """A block's pixels, thinned by hash to `share` of all, and its middle plot whole if asked.
+
+    Those nearer than EDGE to a side with more of the scene beyond it are left out: their surroundings would be another block.
+    """
+    inside, plot = _inner(block, scene.shape), np.zeros((block.height, block.width), bool)
     if has_plot:
-        row, col = block.inside(wide)[:2]
-        row, col = row + max(block.height - PLOT, 0) // 2, col + max(block.width - PLOT, 0) // 2
+        row, col = max(block.height - PLOT, 0) // 2, max(block.width - PLOT, 0) // 2
         plot[row : row + PLOT, col : col + PLOT] = inside[row : row + PLOT, col : col + PLOT]
-    rows, cols = np.indices(inside.shape)
+    rows, cols = np.indices((block.height, block.width))
     top, left = scene.place.origin
-    return Spot(wide, plot | inside & (hashed(rows + (wide.row + top), cols + (wide.col + left), seed) < share), plot)
+    return Spot(block, plot | inside & (hashed(rows + (block.row + top), cols + (block.col + left), seed) < share), plot)
+
+
+def _inner(block: Window, shape: tuple[int, int]) -> Mask:
+    """(h, w) pixels whose surroundings the block shows as far as the scene has any."""
+    inside = np.ones((block.height, block.width), bool)
+    bottom, right = block.row + block.height, block.col + block.width
+    inside[: EDGE if block.row else 0] = False
+    inside[block.height - (EDGE if bottom < shape[0] else 0) :] = False
+    inside[:, : EDGE if block.col else 0] = False
+    inside[:, block.width - (EDGE if right < shape[1] else 0) :] = False
+    return inside
