@@ -154,12 +154,13 @@ class Clear:
 
 def tell(what: str, found: dict[str, Any], size: int) -> None:
     """One run."""
-    mpx = size * size / 1e6
+    mpx, said = size * size / 1e6, found["said"]["cpu_seconds"]
     print(f"{what}: {found['seconds']:.1f} s, {found['cpu']:.1f} cpu s, {mpx / found['seconds']:.2f} Mpx/s, "
           f"peak RSS {found['rss'] / 2**20:.0f} MiB (PSS {found['pss'] / 2**20:.0f}), hidden {found['hidden']:.1%}, "
-          f"said before: {found['said']['minutes'] * 60:.0f} s, {found['said']['memory_mib']} MiB")  # fmt: skip
+          f"said before: {found['said']['minutes'] * 60:.0f} s, {sum(said.values()):.0f} cpu s, "
+          f"{found['said']['memory_mib']} MiB, hidden {found['said']['hidden']:.1%}")  # fmt: skip
     for name, (wall, cpu) in found["stages"].items():
-        print(f"    {name:10s} {wall:8.1f} s {cpu:8.1f} cpu s {cpu / mpx:7.2f} cpu s/Mpx")
+        print(f"    {name:10s} {wall:8.1f} s {cpu:8.1f} cpu s {cpu / mpx:7.2f} cpu s/Mpx, said {said[name]:8.1f} cpu s")
     sys.stdout.flush()
 
 
@@ -184,12 +185,13 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
     from unclouded.options import size
     from unclouded.plan import estimate
     from unclouded.products.product import ProductWriter
+    from unclouded.remove import chosen_dates, given_masks
     from unclouded.scenes.open import open_scene
 
-    scene = open_scene(series)
-    date = scene.dates[len(scene.dates) // 2]
+    mask, date = os.environ["TILE_MASK"], middle(Path(series)).name
+    scene = open_scene(series, given=given_masks(mask, date, all_dates=False))
     how: dict[str, Any] = {"workers": options.workers, "memory": size(options.memory)}
-    said = estimate(scene, [date], options.model, **how)
+    said = estimate(scene, chosen_dates(scene, date, all_dates=False), options.model, **how)
     watch = Watch()
     stages = {
         "masks": staged(watch, (remove, "hide")),
@@ -197,7 +199,7 @@ def measured(options: argparse.Namespace, series: str, out: str) -> dict[str, An
         "publish": staged(watch, (ProductWriter, "publish")),
     }
     start, cpu = time.perf_counter(), watch.cpu()
-    product = remove.remove_clouds(series, out, date=date, model=options.model, mask=os.environ["TILE_MASK"], **how)
+    product = remove.remove_clouds(series, out, date=date, model=options.model, mask=mask, **how)
     seconds, cpu = time.perf_counter() - start, watch.cpu() - cpu
     watch.stop()
     spent = {name: (s[0], s[1]) for name, s in stages.items()}

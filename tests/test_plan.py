@@ -7,8 +7,9 @@ import pytest
 
 from batch.fields import write_field
 from unclouded.errors import BudgetTooSmall
-from unclouded.plan import _spread, estimate, pace
+from unclouded.plan import _rims, _spread, estimate, pace
 from unclouded.products import product as product_module
+from unclouded.raster import create_raster
 from unclouded.remove import remove_clouds
 from unclouded.scenes.open import open_scene
 
@@ -59,8 +60,40 @@ def test_windows_to_look_at_lie_inside_and_reach_the_corners(size):
     class Empty:
         shape = size
 
-    windows = _spread(Empty())
+    windows = _spread(Empty(), 9)
     assert all(w.row >= 0 and w.row + w.height <= size[0] and w.col + w.width <= size[1] for w in windows)
     assert (windows[0].row, windows[0].col) == (0, 0)
     assert (windows[-1].row + windows[-1].height, windows[-1].col + windows[-1].width) == size
     assert len(windows) == len(set(windows)) <= 9
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_mask_file_is_what_counts(tmp_path, field, share):
+    bare = open_scene(field)
+    with create_raster(tmp_path / "mask.tif", height=210, width=150, count=1, dtype="uint8", grid=bare.place.grid) as target:
+        target.write(np.full((1, 210, 150), share, np.uint8))
+    scene = open_scene(field, given={str(bare.dates[1]): tmp_path / "mask.tif"})
+    said = estimate(scene, [scene.dates[1]], "scene")
+    assert said["hidden"] == share
+    assert (said["cpu_seconds"]["study"] > 0) == (share > 0)
+    assert said["minutes"] == pytest.approx(sum(said["cpu_seconds"].values()) / 60, abs=0.02)
+
+
+def test_rims_are_cells_with_hidden_and_clear_pixels_near_each_other():
+    nothing, everything = np.zeros((256, 256), bool), np.ones((256, 256), bool)
+    assert _rims(nothing, everything) == _rims(everything, everything) == 0
+    spot = nothing.copy()
+    spot[70, 70] = True
+    assert _rims(spot, everything) == 64**2
+    half = nothing.copy()
+    half[:, :100] = True  # the first cells are too far from clear ground
+    assert _rims(half, everything) == 4 * 64**2
+    half[:, :200] = True
+    assert _rims(half, everything) == 2 * 4 * 64**2
+    assert _rims(spot, spot) == 0  # what was not measured is not clear
+
+
+def test_looking_for_hidden_pixels_counts_the_margin(field):
+    scene = open_scene(field)
+    shares = [estimate(scene, [scene.dates[1]], "linear", grow=metres)["hidden"] for metres in (0.0, 100.0)]
+    assert 0 < shares[0] < shares[1] <= 1

@@ -130,12 +130,15 @@ def remove(
     name, chosen, limit = model or DEFAULT, options.settings(setting), options.size(memory)
     if dry_run:
         from unclouded.plan import estimate
-        from unclouded.remove import chosen_dates
+        from unclouded.remove import chosen_dates, given_masks
         from unclouded.scenes.open import open_scene
 
-        scene = open_scene(series, s1 or None, **reading, verify=False)
-        days = chosen_dates(scene, date, all_dates)
-        report = estimate(scene, days, name, chosen, weights, memory=limit, workers=workers)
+        given = given_masks(mask, date, all_dates)
+        scene = open_scene(series, s1 or None, **reading, verify=False, given=given)
+        how: dict[str, Any] = {"mask": mask if given is None else "auto", "screen": screen, "grow": grow}
+        report = estimate(
+            scene, chosen_dates(scene, date, all_dates), name, chosen, weights, **how, memory=limit, workers=workers
+        )
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     products = remove_clouds(

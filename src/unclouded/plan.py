@@ -1,41 +1,68 @@
 """`--dry-run`: what a run would read, write, take in memory and in time, before it does.
 
-Reading speed is measured on a few windows of the input; the hidden share is estimated there too, with the detector that the run
-will use; what the model takes per pixel comes from its row in the table of models, times what a short piece of arithmetic takes
-on this machine now.
+Reading and detecting are timed on a few windows of the input, where also the hidden share and the length of its rims are
+estimated; everything else comes from one table of measured costs (`COSTS`), times what a short piece of arithmetic takes on
+this machine. Processor seconds are counted, so that other work on the machine changes little: minutes are those of a machine
+that does nothing else.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from unclouded.budget import MIB, Budget, afford
+from unclouded.budget import MIB, afford
 from unclouded.masks import MASKS
-from unclouded.masks.detect import choose
-from unclouded.models import entry, load
+from unclouded.masks.detect import GROW_METRES, choose
+from unclouded.masks.morphology import grow as widened
+from unclouded.masks.morphology import pixel_metres
+from unclouded.models import DEFAULT, entry, load
 from unclouded.sample import HIDING, Cover, Window
 from unclouded.scenes.scene import Scene
 
 GLIMPSE = 256  # pixels
-GLIMPSES = 9
-# Seconds on one core, measured with benchmarks/tile.py. Per Mpx of the scene, unless said otherwise; bands in tens.
-PASSES = 1.6  # how often a pixel is decoded for each restored date: halos overlap
-SCREENING = 0.65  # per date of the series, beside reading it once
-STUDIED = 1.3  # Mpx of hidden pixels that cost as much as learning the place and measuring the error: a bounded sample
-FILLING = 0.4  # counts to the product, packed for the journal
-PUBLISHING = 1.05  # rasters written, read back, digested
-VARIED = 1.8  # more of it where pixels are rebuilt: sigma, age and source are no longer one value
-STARTING = 5.0  # seconds, for processes that begin
-PIECE = 0.0029  # seconds that `pace` took on that core
-GROWTH = 1.25  # of the hidden share, by margins and screening
+GLIMPSES, LOOKS = 9, 25  # windows in which all dates are read, and in which hidden pixels are looked for
+CELL, REACH = 64, 32  # pixels: what the default remover takes at a time, and how far it looks for clear ones
+# Processor seconds on one core where `pace` is 1, measured with `python benchmarks/tile.py --size 2048 --memory 6GiB --ratios`
+# (5 and 12 dates). Per Mpx of the scene unless said otherwise; what grows with the bands is per ten of them.
+COSTS: Mapping[str, float] = {
+    "start": 1.3,  # seconds, of the program
+    "processes": 4.5,  # seconds, once, where there are several
+    "screening": 0.52,  # per date of the series, beside looking at it once with its detector
+    "shadows": 0.3,  # per date whose detector leaves shadows to geometry
+    "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample
+    "studied": 8.0,  # more of them where the scene has all of the pixels that it studies
+    "studied date": 1.2,  # and these for each date of the series
+    "study of others": 1.3,  # Mpx of hidden pixels that cost other removers as much
+    "hidden": 6.2,  # of the default, per Mpx of hidden pixels
+    "rims": 8.2,  # of the default, per Mpx of cells that hold hidden pixels with clear ones around
+    "passes": 1.6,  # times a hidden pixel is read: margins overlap
+    "filling": 0.22,  # counts to the product, packed for the journal
+    "publishing": 0.75,  # rasters written, read back, digested
+    "varied": 2.1,  # more of it per hidden share up to a half: sigma, age and source are no longer one value
+    "report": 0.4,  # seconds per restored date
+    "pictures": 0.4,  # per Mpx, up to SHOWN
+}
+SHOWN, STUDIED, SURVEYED = 1.5, 0.057, 2.36  # Mpx: of the pictures, that the default studies, and that it reads for that
+PIECE = 0.0021  # seconds that `pace` took on that core
+SCREENED = 1.05  # of the hidden share, by what screening adds
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What a few windows of one restored date tell, as shares of its pixels."""
+
+    hidden: float
+    rims: float  # in cells that hold hidden pixels and have clear ones around them
 
 
 def estimate(
@@ -45,14 +72,21 @@ def estimate(
     settings: Mapping[str, Any] | None = None,
     weights: str | PathLike[str] | None = None,
     *,
+    mask: str = "auto",
+    grow: float = GROW_METRES,
+    screen: bool = True,
     memory: int | None = None,
     workers: int | None = 1,
 ) -> dict[str, Any]:
-    """Units, bytes, seconds and MiB for restoring `dates` of a scene. Raises BudgetTooSmall."""
+    """Units, bytes, processor seconds by stage, minutes and MiB for restoring `dates` of a scene.
+
+    `mask`: "auto" or a detector; a mask file is the scene's. Raises BudgetTooSmall.
+    """
     remover = load(model, settings, weights)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     pixels, bands = prod(scene.shape), len(scene.place.bands)
-    read, hidden = _glimpsed(scene, dates)
+    seen = [_glimpsed(scene, day, dates, mask, grow, screen) for day in dates]
+    spent = _spent(scene, dates, seen, mask, screen, model, budget.workers)
     stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
     return {
         "dates": len(dates),
@@ -61,58 +95,125 @@ def estimate(
         "workers": budget.workers,
         "pixels": list(scene.shape),
         "bands": list(scene.place.bands),
-        "hidden": round(float(np.mean(hidden)), 3),
-        "read_mib": round(stored * len(scene.dates) * (1 + len(dates) * PASSES) / MIB, 1),
+        "hidden": round(float(np.mean([glimpse.hidden for glimpse in seen])), 3),
+        "read_mib": round(stored * len(scene.dates) * (1 + len(dates) * COSTS["passes"]) / MIB, 1),
         "write_mib": round(len(dates) * (stored + pixels * (2 * bands + 4)) / MIB, 1),
         "scratch_mib": round((stored + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
         "memory_mib": round(budget.peak / MIB),
-        "minutes": round(_seconds(scene, hidden, read, entry(model).speed, budget) / 60, 2),
+        "cpu_seconds": {stage: round(seconds, 1) for stage, seconds in spent.items()},
+        "minutes": round(_clock(spent, budget.workers) / 60, 2),
     }
 
 
-def _seconds(scene: Scene, hidden: Sequence[float], read: float, speed: float, budget: Budget) -> float:
-    """Masks once, then per date: study (two tasks), read, rebuild, publish; all of it shared by the processes."""
-    mpx, tens, slow = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace()
-    reading = read * (1 + sum(PASSES * share**0.5 for share in hidden)) * mpx
-    masks = SCREENING * len(scene.dates) * mpx
-    study = sum(speed * STUDIED for share in hidden if share) / min(2, budget.workers)
-    dates = sum(speed * share + (FILLING + PUBLISHING + VARIED * share) * tens for share in hidden) * mpx
-    starting = STARTING if budget.workers > 1 else 0
-    return (reading + slow * (masks + dates)) / budget.workers + slow * (study + starting)
+def _spent(
+    scene: Scene, dates: Sequence[np.datetime64], seen: Sequence[Glimpse], mask: str, screen: bool, model: str, workers: int
+) -> dict[str, float]:
+    """Processor seconds of each stage."""
+    mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
+    detectors = [choose(_bare(scene), i, mask, set(dates)).name for i in range(len(scene.dates))]
+    looks = {name: _look_seconds(scene, detectors.index(name), name) for name in set(detectors)}
+    shaded = sum(not MASKS[name].shadows for name in detectors)
+    screening = cost["screening"] * len(detectors) if screen else 0.0
+    some = [glimpse for glimpse in seen if glimpse.hidden]
+    speed = entry(model).speed
+    read, parts = _read_seconds(scene), sum(glimpse.hidden**0.5 for glimpse in some)
+    if model == DEFAULT:
+        full = cost["studied"] + cost["studied date"] * len(detectors)
+        study = cost["study"] + full * min(1.0, mpx / STUDIED)
+        survey = read * min(mpx, SURVEYED) if some else 0.0  # once for all dates
+        rebuild = sum(cost["hidden"] * glimpse.hidden + cost["rims"] * glimpse.rims for glimpse in some)
+    else:
+        study, survey = cost["study of others"] * speed * min(1.0, mpx), 0.0
+        rebuild = sum(speed * glimpse.hidden for glimpse in some)
+    publish = [(cost["publishing"] + cost["varied"] * min(0.5, glimpse.hidden)) * tens * mpx for glimpse in seen]
+    report = cost["report"] + cost["pictures"] * min(mpx, SHOWN)
+    return {
+        "start": slow * (cost["start"] + (cost["processes"] if workers > 1 else 0.0)),
+        "masks": (sum(looks[name] for name in detectors) + slow * (screening + cost["shadows"] * shaded)) * mpx,
+        "study": survey + slow * study * len(some),
+        "rebuild": (read * cost["passes"] * parts + slow * (rebuild + cost["filling"] * tens * len(dates))) * mpx,
+        "publish": slow * (sum(publish) + report * len(dates)),
+    }
 
 
-def pace(repeats: int = 15) -> float:
-    """How many times as long arithmetic takes here and now as where the constants were measured; other work here counts too."""
+def _clock(spent: Mapping[str, float], workers: int) -> float:
+    """Seconds by the clock. Some parts are shared worse than others: study is two tasks, the largest raster one of five."""
+    several = {"masks": workers, "rebuild": workers, "study": min(workers, 1.5), "publish": min(workers, 1.6)}
+    return sum(seconds / several.get(stage, 1) for stage, seconds in spent.items())
+
+
+def pace(repeats: int = 60) -> float:
+    """How many times as long arithmetic takes on this machine as where the constants were measured, in processor seconds.
+
+    The tenth percentile of some repeats: what else the machine does makes the others longer.
+    """
     rng = np.random.default_rng(0)
     some, others = rng.random((1024, 64), np.float32), rng.random((512, 64), np.float32)
-    start = time.perf_counter()
+    taken = []
     with threadpool_limits(1):
         for _ in range(repeats):
+            start = time.process_time()
             near = some @ others.T
             np.exp(near - near.max(1)[:, None], out=near)
             near.sum(1)
-    return (time.perf_counter() - start) / repeats / PIECE
+            taken.append(time.process_time() - start)
+    return float(np.quantile(taken, 0.1)) / PIECE
 
 
-def _glimpsed(scene: Scene, dates: Sequence[np.datetime64]) -> tuple[float, list[float]]:
-    """Seconds to read one Mpx of all dates, and the hidden share of each of `dates`, from windows spread over the scene."""
-    windows = list(_spread(scene))
-    start = time.perf_counter()
+def _bare(scene: Scene) -> Scene:
+    return replace(scene, s1_dates=None, s1_orbits=None, masks=None)
+
+
+def _per_mpx(work: Callable[[Window], object], windows: Sequence[Window]) -> float:
+    """Processor seconds of some work per Mpx; once before, for what it must load."""
+    work(windows[0])
+    start = time.process_time()
     for window in windows:
-        scene.read(window)
-    seconds = (time.perf_counter() - start) / sum(w.height * w.width for w in windows) * 1e6
-    return seconds, [min(1.0, GROWTH * _hidden(scene, scene.index(day), windows)) for day in dates]
+        work(window)
+    return (time.process_time() - start) / sum(w.height * w.width for w in windows) * 1e6
 
 
-def _spread(scene: Scene) -> list[Window]:
+def _read_seconds(scene: Scene) -> float:
+    """Processor seconds to read one Mpx of all dates, radar included."""
+    return _per_mpx(scene.read, list(_spread(scene, GLIMPSES)))
+
+
+def _look_seconds(scene: Scene, i: int, detector: str) -> float:
+    """Processor seconds to read one Mpx of date i and detect there."""
+    return _per_mpx(MASKS[detector].looking(_bare(scene), i), list(_spread(scene, GLIMPSES)))
+
+
+def _spread(scene: Scene, count: int) -> list[Window]:
+    """At most `count` windows, from corner to corner."""
     side = tuple(min(GLIMPSE, n) for n in scene.shape)
-    steps = int(GLIMPSES**0.5)
+    steps = int(count**0.5)
     corners = [sorted({round(k * (n - s) / (steps - 1)) for k in range(steps)}) for n, s in zip(scene.shape, side, strict=True)]
     return [Window(row, col, *side) for row in corners[0] for col in corners[1]]
 
 
-def _hidden(scene: Scene, i: int, windows: Sequence[Window]) -> float:
-    bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)
-    look = MASKS[choose(bare, i, "auto").name].looking(bare, i)
-    classes = np.concatenate([look(window).classes[0].ravel() for window in windows])
-    return float(HIDING[classes].sum() / max((classes != Cover.NODATA).sum(), 1))
+def _glimpsed(
+    scene: Scene, day: np.datetime64, targets: Sequence[np.datetime64], mask: str, metres: float, screen: bool
+) -> Glimpse:
+    """What is hidden on one date, and how much of it lies at a rim, from windows spread over the scene."""
+    bare, i = _bare(scene), scene.index(day)
+    chosen = choose(bare, i, mask, set(targets))
+    look, pixel = MASKS[chosen.name].looking(bare, i), pixel_metres(scene.place)
+    hidden = rims = measured = 0
+    for window in _spread(scene, LOOKS):
+        classes = look(window).classes[0]
+        found = np.asarray(HIDING[classes])
+        if not chosen.final:
+            found = widened(found[None], metres, pixel)[0] & (classes != Cover.NODATA)
+        hidden, measured = hidden + int(found.sum()), measured + int((classes != Cover.NODATA).sum())
+        rims += _rims(found, classes != Cover.NODATA)
+    more = SCREENED if screen and not chosen.final else 1.0
+    return Glimpse(min(1.0, more * hidden / max(measured, 1)), min(1.0, more * rims / max(measured, 1)))
+
+
+def _rims(hidden: NDArray[np.bool_], measured: NDArray[np.bool_]) -> int:
+    """Pixels of the cells that hold hidden pixels and, within reach, clear ones."""
+    near = ndimage.maximum_filter(measured & ~hidden, CELL + 2 * REACH)
+    rows, cols = (np.arange(0, n, CELL) for n in hidden.shape)
+    touched = np.maximum.reduceat(np.maximum.reduceat(hidden, rows, 0), cols, 1)
+    middles = [np.minimum(at + CELL // 2, n - 1) for at, n in zip((rows, cols), hidden.shape, strict=True)]
+    return int((touched & near[np.ix_(*middles)]).sum()) * CELL**2

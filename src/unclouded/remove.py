@@ -111,18 +111,18 @@ def remove_clouds(
     remover = load(model, settings, weights)
     if fast:
         remover = quickened(remover, model)
-    file = None if _names_detector(mask) else Path(mask)
+    given = given_masks(mask, date, all_dates)
     scene = open_scene(
         s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
         s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
-        given=None if file is None else (file if all_dates or date is None else {str(as_day(date)): file}),
+        given=given,
     )  # fmt: skip
     if fill_nodata and "outline" in scene.decisions["grid"]:
         raise UsageError("--fill-nodata would rebuild what lies outside the --aoi.", do="give the area as --bbox.")
     dates = chosen_dates(scene, date, all_dates)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
-        asked = "auto" if file else str(mask)
+        asked = str(mask) if given is None else "auto"
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
         options = {
@@ -351,6 +351,13 @@ def quickened(remover: CloudRemover, model: str) -> CloudRemover:
     if faster is None:
         raise UsageError(f"'{model}' has no faster arithmetic.", do="leave --fast out: it is for single-image networks.")
     return faster()
+
+
+def given_masks(mask: str | PathLike[str], date: Any, all_dates: bool) -> Path | dict[str, Path] | None:
+    """The mask file for the date to restore, or for all, as `open_scene` takes it; None where a detector is named."""
+    if _names_detector(mask):
+        return None
+    return Path(mask) if all_dates or date is None else {str(as_day(date)): Path(mask)}
 
 
 def _names_detector(mask: str | PathLike[str]) -> bool:
