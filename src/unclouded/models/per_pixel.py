@@ -39,7 +39,7 @@ def _one(
 ) -> tuple[Floats, NDArray[np.int16], NDArray[np.int16]]:
     use = usable(stack.days, stack.days[stack.t], causal)
     p = stack.pixels(np.ones(stack.shape, bool))
-    value = np.empty((stack.x.shape[1], len(p)), np.float32)
+    value = np.empty((p.x.shape[1], len(p)), np.float32)
     for start in range(0, len(p), STRIP):
         at = np.arange(start, min(start + STRIP, len(p)))
         value[:, at] = solve(p.take(at), stack.t, use)

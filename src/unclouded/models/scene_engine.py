@@ -130,7 +130,7 @@ def fill(stack: Stack, model: SceneModel, config: Config) -> Filled:
     import torch
 
     hidden = ~stack.clear[stack.t]
-    s2 = np.where(hidden, np.float32(np.nan), stack.x[stack.t])
+    s2 = np.where(hidden, np.float32(np.nan), stack.measured[stack.t])
     sigma = np.where(hidden, np.float32(np.nan), np.zeros_like(s2))
     source = np.where(hidden, np.uint8(Source.REFUSED), np.uint8(Source.OBSERVED))
     age = np.where(hidden, np.int16(NO_AGE), np.int16(0))

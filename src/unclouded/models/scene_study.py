@@ -1,6 +1,7 @@
 """What the engine sees: a batch as a stack of clear observations, and the cells it is restored in.
 
-This is the wall against leaks: an invisible value becomes 0 here, and `clear` says so; nothing later can tell what it was.
+`Stack.pixels` is the wall against leaks: an invisible value becomes 0 there, and `clear` says so; nothing later can tell what it
+was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from unclouded.sample import Batch
 class Stack:
     """A window over time, the target day among its dates. Row and column of its first pixel are absolute."""
 
-    x: Floats  # (T, B, H, W) reflectance, 0 where not clear
+    measured: Floats  # (T, B, H, W) reflectance, under clouds too: to be read through `pixels`
     clear: Mask  # (T, H, W)
     days: NDArray[np.int64]
     t: int
@@ -39,12 +40,17 @@ class Stack:
         return self.clear.shape[1], self.clear.shape[2]
 
     def pixels(self, at: Mask, within: tuple[slice, slice] | None = None) -> Pixels:
-        """The pixels where `at` (H, W), row by row. `within`: the part of the window that `at` is the mask of (None: all)."""
+        """The pixels where `at` (H, W), row by row. `within`: the part of the window that `at` is the mask of (None: all).
+
+        The wall against leaks: what is not clear becomes 0 here.
+        """
         top, left = (0, 0) if within is None else (within[0].start, within[1].start)
         rows, cols = (first + found for first, found in zip((top, left), np.nonzero(at), strict=True))
         flat = rows * self.shape[1] + cols
+        x, clear = picked(self.measured, flat), picked(self.clear, flat)
+        np.copyto(x, np.float32(0), where=~clear[:, None])
         return Pixels(
-            x=picked(self.x, flat), clear=picked(self.clear, flat), days=self.days, edge=picked(self.edge, flat),
+            x=x, clear=clear, days=self.days, edge=picked(self.edge, flat),
             rows=rows + self.row, cols=cols + self.col,
             radar=None if self.radar is None else picked(self.radar, flat),
             ground=None if self.ground is None else picked(self.ground, flat),
@@ -76,7 +82,7 @@ def stacked(
         radar, ground = scene_radar.anomalies(s1, s1_valid, s1_days, orbits, days)
     t = int(np.searchsorted(days, target))
     return Stack(
-        x=np.where(seen[:, None], x, np.float32(0)), clear=seen, days=days, t=t, edge=distance(seen[t]),
+        measured=x, clear=seen, days=days, t=t, edge=distance(seen[t]),
         row=origin[0], col=origin[1], radar=radar, ground=ground,
     )  # fmt: skip
 
