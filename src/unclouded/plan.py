@@ -34,7 +34,7 @@ CELL, REACH = 64, 32  # pixels: what the default remover takes at a time, and ho
 # Processor seconds on one core where `pace` is 1, measured with `python benchmarks/tile.py --size 2048 --memory 6GiB --ratios`
 # (5 and 12 dates). Per Mpx of the scene unless said otherwise; what grows with the bands is per ten of them.
 COSTS: Mapping[str, float] = {
-    "start": 1.3,  # seconds, of the program
+    "start": 2.2,  # seconds, of the program
     "processes": 4.5,  # seconds, once, where there are several
     "margins": 1.2,  # times the masks of a window alone: blocks are read with what lies around
     "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample
