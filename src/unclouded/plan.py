@@ -1,7 +1,7 @@
 """`--dry-run`: what a run would read, write, take in memory and in time, before it does.
 
-Reading and detecting are timed on a few windows of the input, where also the hidden share and the length of its rims are
-estimated; everything else comes from one table of measured costs (`COSTS`), times what a short piece of arithmetic takes on
+Masks are made and dates read on a few windows of the input, which tells what these take, how much is hidden, and how much of it
+lies at rims; everything else comes from one table of measured costs (`COSTS`), times what a short piece of arithmetic takes on
 this machine. Processor seconds are counted, so that other work on the machine changes little: minutes are those of a machine
 that does nothing else.
 """
@@ -9,7 +9,7 @@ that does nothing else.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike
@@ -22,12 +22,11 @@ from threadpoolctl import threadpool_limits
 
 from unclouded.budget import MIB, afford
 from unclouded.masks import MASKS
-from unclouded.masks.detect import GROW_METRES, choose
-from unclouded.masks.morphology import grow as widened
+from unclouded.masks.detect import GROW_METRES, choose, detect, widen
 from unclouded.masks.morphology import pixel_metres
 from unclouded.models import DEFAULT, entry, load
 from unclouded.sample import HIDING, Cover, Window
-from unclouded.scenes.scene import Scene
+from unclouded.scenes.scene import Layer, Scene
 
 GLIMPSE = 256  # pixels
 GLIMPSES, LOOKS = 9, 25  # windows in which all dates are read, and in which hidden pixels are looked for
@@ -35,16 +34,16 @@ CELL, REACH = 64, 32  # pixels: what the default remover takes at a time, and ho
 # Processor seconds on one core where `pace` is 1, measured with `python benchmarks/tile.py --size 2048 --memory 6GiB --ratios`
 # (5 and 12 dates). Per Mpx of the scene unless said otherwise; what grows with the bands is per ten of them.
 COSTS: Mapping[str, float] = {
-    "start": 1.3,  # seconds, of the program
+    "start": 2.2,  # seconds, of the program
     "processes": 4.5,  # seconds, once, where there are several
-    "screening": 0.52,  # per date of the series, beside looking at it once with its detector
-    "shadows": 0.3,  # per date whose detector leaves shadows to geometry
+    "margins": 1.2,  # times the masks of a window alone: blocks are read with what lies around
     "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample
     "studied": 8.0,  # more of them where the scene has all of the pixels that it studies
     "studied date": 1.2,  # and these for each date of the series
     "study of others": 1.3,  # Mpx of hidden pixels that cost other removers as much
     "hidden": 6.2,  # of the default, per Mpx of hidden pixels
     "rims": 8.2,  # of the default, per Mpx of cells that hold hidden pixels with clear ones around
+    "other dates": 0.056,  # more of both for each date of the series beyond five, as a share
     "passes": 1.6,  # times a hidden pixel is read: margins overlap
     "filling": 0.22,  # counts to the product, packed for the journal
     "publishing": 0.75,  # rasters written, read back, digested
@@ -54,7 +53,6 @@ COSTS: Mapping[str, float] = {
 }
 SHOWN, STUDIED, SURVEYED = 1.5, 0.057, 2.36  # Mpx: of the pictures, that the default studies, and that it reads for that
 PIECE = 0.0021  # seconds that `pace` took on that core
-SCREENED = 1.05  # of the hidden share, by what screening adds
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,9 @@ def estimate(
     remover = load(model, settings, weights)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     pixels, bands = prod(scene.shape), len(scene.place.bands)
-    seen = [_glimpsed(scene, day, dates, mask, grow, screen) for day in dates]
-    spent = _spent(scene, dates, seen, mask, screen, model, budget.workers)
+    trial = _masked(scene, dates, mask, grow, screen)
+    seen = [_glimpsed(scene, day, dates, mask, grow, trial) for day in dates]
+    spent = _spent(scene, seen, trial.seconds, model, budget.workers)
     stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
     return {
         "dates": len(dates),
@@ -105,23 +104,18 @@ def estimate(
     }
 
 
-def _spent(
-    scene: Scene, dates: Sequence[np.datetime64], seen: Sequence[Glimpse], mask: str, screen: bool, model: str, workers: int
-) -> dict[str, float]:
-    """Processor seconds of each stage."""
+def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, workers: int) -> dict[str, float]:
+    """Processor seconds of each stage; `masking`: those of the masks of one Mpx of all dates."""
     mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
-    detectors = [choose(_bare(scene), i, mask, set(dates)).name for i in range(len(scene.dates))]
-    looks = {name: _look_seconds(scene, detectors.index(name), name) for name in set(detectors)}
-    shaded = sum(not MASKS[name].shadows for name in detectors)
-    screening = cost["screening"] * len(detectors) if screen else 0.0
     some = [glimpse for glimpse in seen if glimpse.hidden]
     speed = entry(model).speed
     read, parts = _read_seconds(scene), sum(glimpse.hidden**0.5 for glimpse in some)
     if model == DEFAULT:
-        full = cost["studied"] + cost["studied date"] * len(detectors)
+        full = cost["studied"] + cost["studied date"] * len(scene.dates)
         study = cost["study"] + full * min(1.0, mpx / STUDIED)
         survey = read * min(mpx, SURVEYED) if some else 0.0  # once for all dates
-        rebuild = sum(cost["hidden"] * glimpse.hidden + cost["rims"] * glimpse.rims for glimpse in some)
+        longer = 1 + cost["other dates"] * (len(scene.dates) - 5)
+        rebuild = longer * sum(cost["hidden"] * glimpse.hidden + cost["rims"] * glimpse.rims for glimpse in some)
     else:
         study, survey = cost["study of others"] * speed * min(1.0, mpx), 0.0
         rebuild = sum(speed * glimpse.hidden for glimpse in some)
@@ -129,10 +123,10 @@ def _spent(
     report = cost["report"] + cost["pictures"] * min(mpx, SHOWN)
     return {
         "start": slow * (cost["start"] + (cost["processes"] if workers > 1 else 0.0)),
-        "masks": (sum(looks[name] for name in detectors) + slow * (screening + cost["shadows"] * shaded)) * mpx,
+        "masks": masking * cost["margins"] * mpx,
         "study": survey + slow * study * len(some),
-        "rebuild": (read * cost["passes"] * parts + slow * (rebuild + cost["filling"] * tens * len(dates))) * mpx,
-        "publish": slow * (sum(publish) + report * len(dates)),
+        "rebuild": (read * cost["passes"] * parts + slow * (rebuild + cost["filling"] * tens * len(seen))) * mpx,
+        "publish": slow * (sum(publish) + report * len(seen)),
     }
 
 
@@ -160,6 +154,62 @@ def pace(repeats: int = 60) -> float:
     return float(np.quantile(taken, 0.1)) / PIECE
 
 
+@dataclass(frozen=True)
+class Part:
+    """A window of a scene as a source of its own."""
+
+    scene: Scene
+    at: Window
+
+    def _shifted(self, window: Window) -> Window:
+        return Window(self.at.row + window.row, self.at.col + window.col, window.height, window.width)
+
+    def s2(self, i: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """See PixelSource; so the others."""
+        return self.scene.source.s2(i, self._shifted(window))
+
+    def s1(self, k: int, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # noqa: D102
+        return self.scene.source.s1(k, self._shifted(window))
+
+    def scl(self, i: int, window: Window) -> NDArray[np.uint8] | None:  # noqa: D102
+        return self.scene.source.scl(i, self._shifted(window))
+
+    def given(self, i: int, window: Window) -> NDArray[np.float32] | None:  # noqa: D102
+        return self.scene.source.given(i, self._shifted(window))
+
+    def layers(self, i: int) -> tuple[Layer, ...]:  # noqa: D102
+        return self.scene.source.layers(i)
+
+    def counts(self, i: int, layer: Layer, window: Window) -> NDArray[Any]:  # noqa: D102
+        return self.scene.source.counts(i, layer, self._shifted(window))
+
+    def only(self, bands: Collection[str]) -> Part:
+        """The same with some of the bands."""
+        return Part(self.scene.only(bands), self.at)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The masks of some windows, made as in the run: what they take, and what they hide."""
+
+    seconds: float  # processor seconds per Mpx of all dates
+    windows: Sequence[Window]
+    masks: Sequence[NDArray[np.uint8]]  # (T, h, w) each
+
+
+def _masked(scene: Scene, targets: Sequence[np.datetime64], mask: str, metres: float, screen: bool) -> Trial:
+    bare, windows, masks = _bare(scene), _spread(scene, GLIMPSES), []
+
+    def work(window: Window) -> None:
+        part = replace(bare, place=scene.place.at(window), shape=(window.height, window.width), source=Part(bare, window))
+        found = detect(part, mask=mask, targets=targets, screen=screen, grow=metres).masks
+        assert found is not None
+        masks.append(found)
+
+    seconds = _per_mpx(work, windows)
+    return Trial(seconds, windows, masks[1:])  # the first one was to load what it takes
+
+
 def _bare(scene: Scene) -> Scene:
     return replace(scene, s1_dates=None, s1_orbits=None, masks=None)
 
@@ -178,11 +228,6 @@ def _read_seconds(scene: Scene) -> float:
     return _per_mpx(scene.read, list(_spread(scene, GLIMPSES)))
 
 
-def _look_seconds(scene: Scene, i: int, detector: str) -> float:
-    """Processor seconds to read one Mpx of date i and detect there."""
-    return _per_mpx(MASKS[detector].looking(_bare(scene), i), list(_spread(scene, GLIMPSES)))
-
-
 def _spread(scene: Scene, count: int) -> list[Window]:
     """At most `count` windows, from corner to corner."""
     side = tuple(min(GLIMPSE, n) for n in scene.shape)
@@ -192,22 +237,32 @@ def _spread(scene: Scene, count: int) -> list[Window]:
 
 
 def _glimpsed(
-    scene: Scene, day: np.datetime64, targets: Sequence[np.datetime64], mask: str, metres: float, screen: bool
+    scene: Scene, day: np.datetime64, targets: Sequence[np.datetime64], mask: str, metres: float, trial: Trial
 ) -> Glimpse:
-    """What is hidden on one date, and how much of it lies at a rim, from windows spread over the scene."""
+    """What is hidden on one date, and how much of it lies at a rim.
+
+    Detected in many windows; what comparing the dates makes of it is seen in the few of the trial.
+    """
     bare, i = _bare(scene), scene.index(day)
     chosen = choose(bare, i, mask, set(targets))
     look, pixel = MASKS[chosen.name].looking(bare, i), pixel_metres(scene.place)
-    hidden = rims = measured = 0
-    for window in _spread(scene, LOOKS):
-        classes = look(window).classes[0]
-        found = np.asarray(HIDING[classes])
-        if not chosen.final:
-            found = widened(found[None], metres, pixel)[0] & (classes != Cover.NODATA)
-        hidden, measured = hidden + int(found.sum()), measured + int((classes != Cover.NODATA).sum())
-        rims += _rims(found, classes != Cover.NODATA)
-    more = SCREENED if screen and not chosen.final else 1.0
-    return Glimpse(min(1.0, more * hidden / max(measured, 1)), min(1.0, more * rims / max(measured, 1)))
+
+    def detected(window: Window) -> NDArray[np.uint8]:
+        classes = look(window).classes
+        return classes[0] if chosen.final else widen(classes, metres, pixel)[0]
+
+    many, few = _shares([detected(w) for w in _spread(scene, LOOKS)]), _shares([detected(w) for w in trial.windows])
+    decided = _shares([masks[i] for masks in trial.masks])
+    hidden, rims = np.clip(many + decided - few, 0.0, 1.0)
+    return Glimpse(float(hidden), float(rims))
+
+
+def _shares(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """The hidden share of class maps (h, w), and that of cells at rims."""
+    measured = sum(int((part != Cover.NODATA).sum()) for part in parts)
+    hidden = sum(int(HIDING[part].sum()) for part in parts)
+    rims = sum(_rims(np.asarray(HIDING[part]), part != Cover.NODATA) for part in parts)
+    return np.array([hidden, rims]) / max(measured, 1)
 
 
 def _rims(hidden: NDArray[np.bool_], measured: NDArray[np.bool_]) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unclouded.errors import RecordError
-from unclouded.products.journal import BlockDamaged, Journal, Lock, exchange, job_digest, write_file
+from unclouded.products.journal import BlockDamaged, Check, Journal, Lock, exchange, job_digest, pack, write_file
 from unclouded.sample import Window
 
 A, B = Window(0, 0, 4, 5), Window(0, 5, 4, 3)
@@ -156,3 +156,27 @@ def test_a_lock_is_gone_after_use_and_names_its_owner(tmp_path):
     (tmp_path / "l").write_text("rubbish")
     with Lock(tmp_path / "l"):
         assert json.loads((tmp_path / "l").read_text())["pid"] == os.getpid()
+
+
+def test_rows_are_checked_one_after_the_other():
+    varied, constant = np.arange(60, dtype=np.uint16).reshape(2, 6, 5), np.full((2, 6, 5), 9, np.uint16)
+    for array in (varied, constant, np.broadcast_to(np.uint16(9), (2, 6, 5))):
+        piece = pack((array,)).pieces[0]
+        for row, changed in ((None, 0), (0, 1), (3, 1), (5, 1)):
+            other = array.copy()
+            if row is not None:
+                other[1, row, 2] += changed
+            check = Check(piece)
+            for first, end in ((0, 2), (2, 3), (3, 6)):
+                check.add(other[:, first:end])
+            assert check.holds == (row is None)
+    check = Check(pack((constant,)).pieces[0])
+    check.add(constant + np.uint16(1))  # one value too, but another
+    assert not check.holds
+
+
+def test_one_value_in_all_blocks_is_known(tmp_path):
+    journal = fresh(tmp_path / "s")
+    journal.add(A, (np.zeros((2, 4, 5), np.uint16), np.zeros((1, 4, 5), np.uint8), arrays(A)[0]), {})
+    journal.add(B, (np.zeros((2, 4, 3), np.uint16), np.ones((1, 4, 3), np.uint8), arrays(B)[0]), {})
+    assert [journal.constant(n) for n in range(3)] == [True, False, False]
