@@ -1,7 +1,7 @@
 """What the engine sees: a batch as a stack of clear observations, and the cells it is restored in.
 
-`Stack.pixels` is the wall against leaks: an invisible value becomes 0 there, and `clear` says so; nothing later can tell what it
-was.
+`Stack.pixels` is the wall against leaks: an invisible value becomes 0 there, and `clear` says so; nothing later can tell what
+it was.
 """
 
 from __future__ import annotations
