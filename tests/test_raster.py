@@ -16,7 +16,8 @@ from odc.geo.geobox import GeoBox
 
 from unclouded import raster
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety
-from unclouded.raster import create_raster, grid_of, lattice_step, open_raster, opened, read, read_onto, zip_path
+from unclouded.raster import create_raster, grid_of, open_raster, opened, read, zip_path
+from unclouded.regrid import lattice_step, read_onto
 from unclouded.sample import Window
 from unclouded.scenes.source import cut
 

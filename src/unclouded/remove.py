@@ -104,6 +104,7 @@ def remove_clouds(
     Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
     bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
     """
+    from unclouded.models.scene_store import kept_for
     from unclouded.products.fill import Limits
     from unclouded.scenes.open import open_scene
     from unclouded.scenes.scratch import unpacked
@@ -136,7 +137,7 @@ def remove_clouds(
             remover = surveyed(remover, scene, Path(scratch), workers=budget.workers)
         products = [
             restore(scene, day, remover, Path(out), limits=limits, resolution=resolution, options=options, seed=seed,
-                    scene_model=None if scene_model is None else scene_model_of(Path(scene_model), day),
+                    scene_model=None if scene_model is None else kept_for(Path(scene_model), day),
                     overwrite=overwrite, resume=resume, block=budget.block, workers=budget.workers, progress=progress)
             for day in dates
         ]  # fmt: skip
@@ -218,13 +219,6 @@ def study(
     ]  # fmt: skip
     done = dict(in_processes(_labelled, tasks, workers))
     return done["adapt"], done["measure"]
-
-
-def scene_model_of(path: Path, date: np.datetime64) -> Path:
-    """The file itself, or that of a date in a folder of products."""
-    if not path.is_dir():
-        return path
-    return next(iter(path.glob(f"{date}/*_scene-model.safetensors")), path / str(date))
 
 
 def _labelled(task: tuple[str, Callable[[], Any]]) -> tuple[str, Any]:

@@ -17,7 +17,7 @@ from unclouded.models.probe import NO_PROBE, measure
 from unclouded.models.scene_engine import Config, SceneEngine
 from unclouded.products.fill import SIGMA_UNIT, Limits
 from unclouded.raster import open_raster
-from unclouded.remove import restore, scene_model_of
+from unclouded.remove import restore
 from unclouded.sample import Batch, Cover, Place, Sample
 from unclouded.scenes.scene import Scene
 
@@ -101,10 +101,10 @@ def test_other_limits_take_the_same_model(scene, product, file, tmp_path):
 
 
 def test_a_folder_of_products_gives_the_model_of_each_date(scene, product, file, tmp_path):
-    assert scene_model_of(product.folder.parent, DAY) == file
-    assert scene_model_of(file, DAY) == file
+    assert kept_for(product.folder.parent, DAY) == file
+    assert kept_for(file, DAY) == file
     with pytest.raises(InputMissing, match="no scene model"):
-        run(tmp_path, scene, scene_model=scene_model_of(tmp_path, DAY))
+        run(tmp_path, scene, scene_model=kept_for(tmp_path, DAY))
 
 
 def other_place(scene):

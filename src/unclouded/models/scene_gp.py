@@ -24,7 +24,7 @@ LENGTH = 12.0  # pixels
 SPACE, LIKE, BOTH = np.float32(0.2), np.float32(0.2), np.float32(0.8)  # local amplitudes: nearness, likeness, both
 LOCAL_NOISE = np.float32(0.5)
 STRIP = 256
-KEPT = 0.99  # of the variance of what pixels are compared by
+KEPT = 0.999  # of the variance of what pixels are compared by
 
 
 @dataclass(frozen=True)

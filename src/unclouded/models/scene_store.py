@@ -121,6 +121,13 @@ def to_bytes(fitted: Fitted) -> bytes:
     return bytes(save(arrays, {FORMAT: json.dumps(plan, sort_keys=True)}))  # one key: several would come in any order
 
 
+def kept_for(path: Path, date: np.datetime64) -> Path:
+    """The file itself, or that of a date in a folder of products."""
+    if not path.is_dir():
+        return path
+    return next(iter(path.glob(f"{date}/*_{NAME}")), path / str(date))
+
+
 def load(path: Path) -> Fitted:
     """Read a file back, bit for bit. Raises InputMissing, and InputCorrupt for a file that is no scene model."""
     from safetensors import SafetensorError, safe_open

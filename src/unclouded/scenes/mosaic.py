@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unclouded.raster import lattice_step
+from unclouded.regrid import lattice_step
 from unclouded.scenes.stored import StoredBands, StoredImage
 
 if TYPE_CHECKING:

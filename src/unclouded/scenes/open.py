@@ -14,7 +14,8 @@ import numpy as np
 
 from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
-from unclouded.raster import grid_of, lattice_step, opened, overlap
+from unclouded.raster import grid_of, opened, overlap
+from unclouded.regrid import lattice_step
 from unclouded.sample import Days, Level, Place, Window, as_day
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image

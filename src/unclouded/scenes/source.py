@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.raster import lattice_step, opened, read_onto, valid_where
+from unclouded.raster import opened
+from unclouded.regrid import lattice_step, read_onto, valid_where
 from unclouded.sample import Window
 from unclouded.scenes.area import inside
 from unclouded.scenes.scene import Layer, Picked, PixelSource

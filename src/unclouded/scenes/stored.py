@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.raster import read, valid_where
+from unclouded.raster import read
+from unclouded.regrid import valid_where
 from unclouded.sample import Level, Window
 
 if TYPE_CHECKING:
