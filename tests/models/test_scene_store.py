@@ -101,10 +101,10 @@ def test_other_limits_take_the_same_model(scene, product, file, tmp_path):
 
 
 def test_a_folder_of_products_gives_the_model_of_each_date(scene, product, file, tmp_path):
-    assert kept_for(product.folder.parent, DAY) == file
-    assert kept_for(file, DAY) == file
+    assert scene_store.kept_for(product.folder.parent, DAY) == file
+    assert scene_store.kept_for(file, DAY) == file
     with pytest.raises(InputMissing, match="no scene model"):
-        run(tmp_path, scene, scene_model=kept_for(tmp_path, DAY))
+        run(tmp_path, scene, scene_model=scene_store.kept_for(tmp_path, DAY))
 
 
 def other_place(scene):
