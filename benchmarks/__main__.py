@@ -24,7 +24,7 @@ QUICK: dict[str, tuple[tuple[str, ...], bool]] = {
     "evaluation": (("--images", "40"), False),
     "networks": (("{data}",), True),
     "series_solvers": (("--data", "{data}", "--cases", "1", "--full", "0"), True),
-    "tile": (("--size", "2048"), False),
+    "tile": (("--size", "2048", "--hidden", "0.6", "--ratios", "--through"), False),
 }
 
 

@@ -6,7 +6,7 @@ python benchmarks/tile.py --size 5490 --through
 The input is a simulated place (place.py), written as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
 --ratios also: 10 % against 100 % hidden. Each run is a process of its own; its memory is the sum over the process tree (RSS
 counts shared pages in every process that touches them, PSS counts them once).
---through does nothing of this, but copies one clear date through: `remove_clouds` (one date, a mask file without anything
+--through copies one clear date through, after the rest with --ratios, else nothing but that: `remove_clouds` (one date, a mask file without anything
 hidden, one worker), less its stage of masks, against a plain rasterio copy with COG creation and the same profile. Both run in
 turns in one process that has done both once on a small image, so that neither side counts its start; the least of three rounds
 counts.
@@ -59,7 +59,10 @@ def main() -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="tile-", dir=options.work))
     try:
-        (copy_through if options.through else table)(options, work)
+        if options.ratios or not options.through:
+            table(options, work)
+        if options.through:
+            copy_through(options, work)
     finally:
         if not options.keep:
             shutil.rmtree(work)
