@@ -6,10 +6,10 @@ python benchmarks/tile.py --size 5490 --through
 The input is a simulated place (place.py), written as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
 --ratios also: 10 % against 100 % hidden. Each run is a process of its own; its memory is the sum over the process tree (RSS
 counts shared pages in every process that touches them, PSS counts them once).
---through copies one clear date through, after the rest with --ratios, else nothing but that: `remove_clouds` (one date, a mask file without anything
-hidden, one worker), less its stage of masks, against a plain rasterio copy with COG creation and the same profile. Both run in
-turns in one process that has done both once on a small image, so that neither side counts its start; the least of three rounds
-counts.
+--through copies one clear date through, after the rest with --ratios, else nothing but that: `remove_clouds` (one date, a mask
+file without anything hidden, one worker), less its stage of masks, against a plain rasterio copy with COG creation and the same
+profile. Both run in turns in one process that has done both once on a small image, so that neither side counts its start; the
+least of three rounds counts.
 """
 
 from __future__ import annotations
