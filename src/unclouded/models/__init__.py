@@ -86,7 +86,7 @@ WITHOUT_WEIGHTS: dict[str, Entry] = {
         "non-negative factors", "Lee and Seung 2000; Ebel et al. 2022, Table VI", 30.0),
     "nmf-manhattan": Entry(
         "nmf:NMF", "nmf:Config", {"method": "manhattan"},
-        "the same by weighted medians", "Guan et al. 2012; Ebel et al. 2022, Table VI", 200.0),
+        "the same by least absolute errors", "Guan et al. 2012; Ebel et al. 2022, Table VI", 200.0),
     "nmf-incremental": Entry(
         "nmf:NMF", "nmf:Config", {"method": "incremental"},
         "the same, date after date", "Bucak et al. 2007; Ebel et al. 2022, Table VI", 150.0),
