@@ -86,13 +86,13 @@ WITHOUT_WEIGHTS: dict[str, Entry] = {
         "non-negative factors", "Lee and Seung 2000; Ebel et al. 2022, Table VI", 30.0),
     "nmf-manhattan": Entry(
         "nmf:NMF", "nmf:Config", {"method": "manhattan"},
-        "the same by least absolute errors", "Guan et al. 2012; Ebel et al. 2022, Table VI", 200.0),
+        "the same by least absolute errors", "Guan et al. 2012; Ebel et al. 2022, Table VI", 60.0),
     "nmf-incremental": Entry(
         "nmf:NMF", "nmf:Config", {"method": "incremental"},
         "the same, date after date", "Bucak et al. 2007; Ebel et al. 2022, Table VI", 150.0),
     "online-tensor": Entry(
         "online_tensor:OnlineTensor", "online_tensor:Config", {"modes": ("dates",), "rank": 3, "passes": 10},
-        "online tensor decomposition of the dates", "Sobral et al. 2015; Ebel et al. 2022, Table VI", 80.0),
+        "online tensor decomposition of the dates", "Sobral et al. 2015; Ebel et al. 2022, Table VI", 220.0),
     "internal-learning": Entry(
         "internal_learning:InternalLearning", "internal_learning:Config", {},
         "a network fitted to the series itself, driven by radar or noise", "Ebel et al. 2022, III-B", 50_000.0),
