@@ -279,7 +279,8 @@ def held_out(clear: Bools, share: float, seed: int) -> Bools:
 
 def masked_square(output: Tensor, truth: Tensor, clear: Tensor) -> Tensor:
     """Equation 5: mean square over the clear pixels. (T, C, H, W) and (T, 1, H, W)."""
-    return ((output - truth) * clear).square().sum() / (clear.sum() * truth.shape[1]).clamp(min=1)
+    total = functional.mse_loss(output * clear, truth * clear, reduction="sum")
+    return total / (clear.sum() * truth.shape[1]).clamp(min=1)
 
 
 def unrest(output: Tensor, clear: Tensor) -> Tensor:
@@ -287,7 +288,8 @@ def unrest(output: Tensor, clear: Tensor) -> Tensor:
     hidden = ~(clear[1:] & clear[:-1])
     differ = torch.eye(len(output))[1:] - torch.eye(len(output))[:-1]  # cheaper to learn through than slices
     step = (differ @ output.flatten(1)).reshape(-1, *output.shape[1:])
-    return (step * hidden).square().sum() / (hidden.sum() * output.shape[1]).clamp(min=1)
+    total = functional.mse_loss(step * hidden, torch.zeros_like(step), reduction="sum")
+    return total / (hidden.sum() * output.shape[1]).clamp(min=1)
 
 
 def perceptual(features: Encoder, output: Tensor, wanted: list[Tensor], clear: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ activation as one step that keeps two arrays in place of seven.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ SKIP = 4  # features that pass from encoder to decoder at every level
 NORM_EPS = 1e-5
 LACKING = 1.5  # 3 taps of a kernel over the 2 that a border leaves
 SLOPE = 0.2  # of the activation below 0
+IN_CACHE = 1 << 20  # values
 
 Border = tuple[tuple[int, ...], tuple[int, ...]]  # rows and columns
 
@@ -89,8 +91,7 @@ class Up(nn.Module):
             repeated = functional.interpolate(coarser, size=finer.shape[2:], mode="nearest")
             return self.both(torch.cat([finer, repeated], 1), clear)
         first = self.both.conv1
-        fine = over_dates(finer, first.weight[:, :SKIP], 1, first.ends)
-        made = fine + over_dates_of_double(coarser, first.weight[:, SKIP:], first.ends)
+        made = over_dates_of_double(finer, coarser, first.weight, first.ends)
         return self.both.rest(made, clear, first.border(finer))
 
 
@@ -162,14 +163,17 @@ class NormLeaky(torch.autograd.Function):
         The border of x is changed in place: x must be used nowhere else.
         """
         _larger(x, border)
-        wide = x.float() if x.dtype == torch.bfloat16 else x
-        work = wide * share
-        mean = work.sum((0, 2, 3))
-        variance = work.mul_(wide).sum((0, 2, 3)) - mean.square()
-        deviation = (variance.clamp(min=0) + NORM_EPS).sqrt()
+        mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+        for of_x, of_share in _parts(x, share):
+            work = of_x * of_share
+            mean += work.sum((0, 2, 3))
+            square += work.mul_(of_x).sum((0, 2, 3))
+        deviation = ((square - mean.square()).clamp(min=0) + NORM_EPS).sqrt()
         scale = weight / deviation
-        y = torch.addcmul(_wide(bias - mean * scale), wide, _wide(scale), out=work)
-        y = functional.leaky_relu(y, SLOPE, inplace=True).to(x.dtype)
+        y = torch.empty_like(x)
+        for of_x, of_y in _parts(x, y):
+            torch.addcmul(_wide(bias - mean * scale), of_x, _wide(scale), out=of_y)
+            functional.leaky_relu_(of_y, SLOPE)
         ctx.save_for_backward(x, y, share, mean, deviation, scale)
         ctx.border = border
         return y
@@ -178,15 +182,24 @@ class NormLeaky(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
         """See the class."""
         x, y, share, mean, deviation, scale = ctx.saved_tensors
-        g = torch.where(y > 0, grads[0], SLOPE * grads[0]) if y.dtype == torch.bfloat16 else _leaky_backward(grads[0], y)
-        g, x = (v.float() if v.dtype == torch.bfloat16 else v for v in (g, x))
-        total = g.sum((0, 2, 3))
-        work = g * x
-        with_x = (work.sum((0, 2, 3)) - mean * total) / deviation
+        total, with_x = torch.zeros_like(mean), torch.zeros_like(mean)
+        into = torch.empty_like(x, dtype=mean.dtype)
+        for of_x, of_y, of_grad, g in _parts(x, y, grads[0], into):
+            g.copy_(_leaky_backward(of_grad, of_y))
+            total += g.sum((0, 2, 3))
+            with_x += (g * of_x).sum((0, 2, 3))
+        with_x = (with_x - mean * total) / deviation
         slope = with_x / deviation
-        torch.addcmul(_wide(total - mean * slope), x, _wide(slope), out=work)
-        into = g.sub_(work.mul_(share)).mul_(_wide(scale))
-        return _larger(into.to(y.dtype), ctx.border), None, with_x, total, None
+        for of_x, of_share, g in _parts(x, share, into):
+            all_pixels = torch.addcmul(_wide(total - mean * slope), of_x, _wide(slope)).mul_(of_share)
+            g.sub_(all_pixels).mul_(_wide(scale))
+        return _larger(into.to(x.dtype), ctx.border), None, with_x, total, None
+
+
+def _parts(*arrays: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The dates of arrays of one length, as many at once as stay in the processor's cache from one step to the next."""
+    dates = max(1, IN_CACHE // arrays[0][0].numel())
+    return zip(*(torch.split(array, dates) for array in arrays), strict=True)
 
 
 def _larger(x: Tensor, border: Border) -> Tensor:

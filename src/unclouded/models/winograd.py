@@ -21,7 +21,9 @@ from torch.nn import functional
 Ends = Literal["repeat", "zero"]
 TOGETHER = 5  # dates at once: more save little and lose digits
 PARTS = ((0, 0), (0, 1), (1, 0), (1, 1))
-TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # (upper or lower half, pixel, tap) of a doubled row
+PHASES = torch.tensor(  # (r, u, a, tap): for row r of 2, pixel u of 2 and its row a of 2, which tap of 3 meets it
+    [[[[0.0, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 1]]], [[[1, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0]]]]
+)
 
 
 def over_dates(x: Tensor, weight: Tensor, stride: int, ends: Ends) -> Tensor:
@@ -32,19 +34,21 @@ def over_dates(x: Tensor, weight: Tensor, stride: int, ends: Ends) -> Tensor:
     return _at_points(x, weight, ends, lambda image, kernel: functional.conv2d(image, kernel, stride=stride, padding=1))
 
 
-def over_dates_of_double(x: Tensor, weight: Tensor, ends: Ends) -> Tensor:
-    """`over_dates` of x with every pixel repeated to 2 x 2: (T, C, h, w), (D, C, 3, 3, 3) -> (T, D, 2 h, 2 w).
+def over_dates_of_double(fine: Tensor, coarse: Tensor, weight: Tensor, ends: Ends) -> Tensor:
+    """`over_dates` of fine and, behind it, of coarse with every pixel repeated to 2 x 2.
 
-    A kernel of 3 x 3 meets only 2 x 2 different pixels there, and where it stands by one pixel's corner says which.
+    fine (T, F, 2 h, 2 w), coarse (T, C, h, w), weight (D, F + C, 3, 3, 3) -> (T, D, 2 h, 2 w). A kernel of 3 x 3 meets only
+    2 x 2 pixels of coarse, and where it stands by one pixel's corner says which; the pixels of fine are so many more features.
     """
-    taps = TAPS.to(x)
-    d, (h, w) = len(weight), x.shape[2:]
-
-    def four(image: Tensor, kernel: Tensor) -> Tensor:
-        corners = torch.einsum("rui,svj,dcij->drscuv", taps, taps, kernel)
-        return functional.conv2d(image, corners.flatten(0, 2), padding=1)
-
-    made = _at_points(x, weight, ends, four)
+    phases = PHASES.to(coarse)
+    repeated = phases.sum(2)
+    split = fine.shape[1]
+    d, (h, w) = len(weight), coarse.shape[2:]
+    of_fine = torch.einsum("ruai,svbj,dckij->drscabkuv", phases, phases, weight[:, :split]).flatten(3, 5)
+    of_coarse = torch.einsum("rui,svj,dckij->drsckuv", repeated, repeated, weight[:, split:])
+    corners = torch.cat([of_fine, of_coarse], 3).flatten(0, 2)
+    x = torch.cat([functional.pixel_unshuffle(fine, 2), coarse], 1)
+    made = _at_points(x, corners, ends, lambda image, kernel: functional.conv2d(image, kernel, padding=1))
     return Interleaved.apply(made.reshape(len(x), d, 2, 2, h + 1, w + 1))  # type: ignore[no-untyped-call]
 
 
@@ -64,8 +68,10 @@ class Interleaved(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         """See the class."""
         h, w = ctx.shape[-2:]
-        into = grads[0].new_zeros(ctx.shape)
+        into = grads[0].new_empty(ctx.shape)
         for r, s in PARTS:
+            into[..., r, s, (h - 1) * (1 - r), :] = 0
+            into[..., r, s, :, (w - 1) * (1 - s)] = 0
             into[..., r, s, r : h - 1 + r, s : w - 1 + s] = grads[0][..., r::2, s::2]
         return into
 
