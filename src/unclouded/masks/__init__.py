@@ -7,11 +7,11 @@ from unclouded.masks.detection import Detection, Detector
 
 MASKS: dict[str, Detector] = {
     "file": Detector(
-        delivered.given, adapt=delivered.given_of, shadows=True,
+        delivered.given, adapt=delivered.given_of, shadows=True, delivered=True,
         about="a mask file: our classes, or 0 clear and 1 hidden",
     ),
     "scl": Detector(
-        delivered.scl, levels=("L2A",), shadows=True,
+        delivered.scl, levels=("L2A",), shadows=True, delivered=True,
         about="Sen2Cor's scene classification, delivered with L2A",
     ),
     "s2cloudless": Detector(

@@ -81,7 +81,8 @@ def detect(
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
     apart = out is not None and workers > 1 and len(chosen) > 1
     shared: Maps = (str(out), shape) if apart else maps
-    work = partial(_detect_one, bare, [c.name for c in chosen], block, shared, 1 if apart else workers)
+    restored = _targeted(scene, wanted) if wanted is not None else np.ones(len(chosen), bool)
+    work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if apart else workers)
     found = dict(in_processes(work, range(len(chosen)), workers if apart else 1))
     shades = [found[i] for i in range(len(chosen))]
     screened = screen and len(chosen) >= screening.FEWEST
@@ -147,9 +148,12 @@ def _mapped(maps: Maps) -> NDArray[np.uint8]:
 
 
 def _detect_one(
-    scene: Scene, names: Sequence[str], block: int, maps: Maps, threads: int, i: int
+    scene: Scene, names: Sequence[str], restored: NDArray[np.bool_], block: int, maps: Maps, threads: int, i: int
 ) -> tuple[int, dict[str, Any] | None]:
-    return i, _detect_date(scene, i, MASKS[names[i]], block, _mapped(maps)[i], threads)
+    """A layer delivered with a date that is not restored is taken where the bands that screening looks at were measured."""
+    detector = MASKS[names[i]]
+    lean = screening.bands(scene.place.bands) if detector.delivered and not restored[i] else set()
+    return i, _detect_date(scene.only(lean) if lean else scene, i, detector, block, _mapped(maps)[i], threads)
 
 
 def _detect_date(

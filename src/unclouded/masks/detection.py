@@ -56,6 +56,7 @@ class Detector:
     halo: int | Callable[[Place], int] = 0
     adapt: Callable[[Scene, int, int], Look] | None = None
     shadows: bool = False  # whether it finds shadows itself
+    delivered: bool = False  # whether it is a layer that comes with the data: no band is looked at
     needs: str = ""  # a package that must be installed
     about: str = ""
 

@@ -32,6 +32,7 @@ SUPPORT = 2  # clear observations that a pixel is compared with, at least
 FEWEST = 4  # dates; with fewer, screening is off
 BLIND = 2.0  # without a blue band soil and cloud look alike: what the remaining band must rise, against blue
 OPEN_METRES, GROW_METRES, FRINGE_METRES = 10.0, 20.0, 100.0
+STRIP = 1 << 17  # values of one layer that are compared at once: with all layers they stay in the processor's cache
 
 # Which band plays which part: the first that the product has.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -113,11 +114,10 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
         layers["light"] = layers["nir"]  # compared with the brighter side in time, where shadow takes the darker one
     days = sample.s2_dates.astype(np.int64)
     asked = (classes == Cover.CLEAR) & sample.s2_valid
-    ground = grounds(layers, asked, days)
-    _mend(ground, layers, asked, days)
+    ground = _mended_grounds(layers, asked, days)
     if trusts and trusted is not None:
         asked = asked & ~(trusted[:, None, None] & lit(layers, ground, asked, pixel))
-    strong, weak = suspects(layers, ground, STRONG), suspects(layers, ground, WEAK)
+    strong, weak = (_all_suspects(layers, ground, limits) for limits in (STRONG, WEAK))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
         core = opened(strong[n] & asked, _narrow(pixel), pixel)
         fringe = weak[n] & asked & grow(core, FRINGE_METRES, pixel)
@@ -162,15 +162,31 @@ def ground_halo(pixel: Pixel) -> int:
     return max(2 * reach(_narrow(pixel), pixel), reach(RIM_METRES, pixel))
 
 
-def _mend(ground: dict[str, Image], layers: dict[str, Image], asked: Mask, days: NDArray[np.int64]) -> None:
-    """Look again, without what the first look finds, where it finds anything: a missed cloud spoils what is beside it."""
-    cloud, dark = suspects(layers, ground, STRONG)
-    spoilt = asked & (cloud | dark)
-    where = spoilt.any(axis=0)
-    if where.any():
-        again = grounds({part: layer[:, where] for part, layer in layers.items()}, (asked & ~spoilt)[:, where], days)
-        for part, layer in again.items():
-            ground[part][:, where] = layer
+def _mended_grounds(layers: dict[str, Image], asked: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
+    """`grounds`, looked at again without what a first look finds, where it finds anything: a missed cloud spoils what is
+    beside it. A few rows at a time, which stay in the processor's cache.
+    """
+    ground = {part: np.empty_like(layer) for part, layer in layers.items()}
+    for rows in _strips(asked.shape):
+        some, seen = {part: layer[:, rows] for part, layer in layers.items()}, asked[:, rows]
+        first = grounds(some, seen, days)
+        cloud, dark = suspects(some, first, STRONG)
+        spoilt = seen & (cloud | dark)
+        where = spoilt.any(axis=0)
+        again = {}
+        if where.any():
+            again = grounds({part: layer[:, where] for part, layer in some.items()}, (seen & ~spoilt)[:, where], days)
+        for part, layer in first.items():
+            if again:
+                layer[:, where] = again[part]
+            ground[part][:, rows] = layer
+    return ground
+
+
+def _strips(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of (T, H, W), so few at a time that a layer of all dates has about `STRIP` values."""
+    each = max(1, STRIP // (shape[0] * shape[2]))
+    return [slice(first, first + each) for first in range(0, shape[1], each)]
 
 
 def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits) -> tuple[Mask, Mask]:
@@ -189,6 +205,17 @@ def suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits)
     return cloud, dark if "nir" in layers else np.zeros_like(dark)
 
 
+def _all_suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Limits) -> tuple[Mask, Mask]:
+    """`suspects`, a few rows at a time."""
+    shape = next(iter(layers.values())).shape
+    cloud, dark = np.empty(shape, bool), np.empty(shape, bool)
+    for rows in _strips(shape):
+        cloud[:, rows], dark[:, rows] = suspects(
+            {part: layer[:, rows] for part, layer in layers.items()}, {part: layer[:, rows] for part, layer in ground.items()}, limits
+        )
+    return cloud, dark
+
+
 def lit(layers: dict[str, Image], ground: dict[str, Image], asked: Mask, pixel: Pixel) -> Mask:
     """Areas (T, H, W) where near infrared rises more than blue: stronger light, not cloud. Means over LIGHT_METRES."""
     bright = "blue" if "blue" in layers else "red"
@@ -204,12 +231,19 @@ def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> di
     was seen before and after, so that only what differs from both stands out. NaN with fewer than `SUPPORT` observations.
     """
     signs = [1 if part in ("blue", "red", "light") else -1 for part in layers]  # infrared is turned over: dark stands out there
-    stack = np.stack([sign * layer for sign, layer in zip(signs, layers.values(), strict=True)], axis=1)
+    shape = seen.shape
+    stack = np.empty((shape[0], len(layers), *shape[1:]), np.float32)
+    for k, (sign, layer) in enumerate(zip(signs, layers.values(), strict=True)):
+        np.multiply(layer, np.float32(sign), out=stack[:, k])
     before, earlier = _beside(stack, seen, days)
     after, later = _beside(stack[::-1], seen[::-1], -days[::-1])
-    ground = np.fmax(before, after[::-1])
+    ground = np.fmax(before, after[::-1], out=before)
     few = earlier + later[::-1] < SUPPORT
-    return {part: np.where(few, np.nan, sign * ground[:, k]) for k, (part, sign) in enumerate(zip(layers, signs, strict=True))}
+    found = {}
+    for k, (part, sign) in enumerate(zip(layers, signs, strict=True)):
+        found[part] = np.float32(sign) * ground[:, k]
+        np.copyto(found[part], np.float32(np.nan), where=few)
+    return found
 
 
 def _beside(stack: Image, seen: Mask, days: NDArray[np.int64]) -> tuple[Image, NDArray[np.int8]]:

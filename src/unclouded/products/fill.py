@@ -297,12 +297,21 @@ def _fill_layer(
     out = dn.copy()
     out[:, empty] = 0 if layer.nodata is None else layer.nodata
     if guess is not None and rebuild.any():
-        total = _gather(np.where(kept, guess, np.float32(0)).astype(np.float64), layer.factor, window)
         out[:, rebuild] = to_counts(
-            (total[:, rebuild] / some_kept[rebuild])[:, None], dtype=np.dtype(layer.dtype), quantification=layer.quantification,
-            offset=layer.offset, nodata=layer.nodata,
+            _means(guess, kept, layer.factor, window)[:, None], dtype=np.dtype(layer.dtype),
+            quantification=layer.quantification, offset=layer.offset, nodata=layer.nodata,
         )[:, 0]  # fmt: skip
     return out
+
+
+def _means(values: NDArray[np.float32], kept: NDArray[np.bool_], factor: int, window: Window) -> NDArray[np.float64]:
+    """(C, h, w) -> (C, n): the mean over the kept scene pixels, for every pixel of a layer that has any beneath it."""
+    if factor == 1:
+        return values[:, kept].astype(np.float64)
+    share = _gather(kept.astype(np.int32), factor, window)
+    total = _gather(np.where(kept, values, np.float32(0)).astype(np.float64), factor, window)
+    means: NDArray[np.float64] = total[:, share > 0] / share[share > 0]
+    return means
 
 
 def _sigma(
@@ -317,21 +326,27 @@ def _sigma(
     """Observed 0, rebuilt at least 1, else unknown. Clear pixels beneath a rebuilt coarse one have sigma in its bands."""
     sigma = np.where(source == Source.OBSERVED, np.uint16(0), np.uint16(SIGMA_UNKNOWN))
     out = np.repeat(sigma[None], len(scene.place.bands), axis=0)
-    if guess is None or guess.sigma is None:
-        stated = np.full_like(guess.s2, np.nan) if guess is not None else None
-    else:
-        stated = np.broadcast_to(guess.sigma, guess.s2.shape)
+    stated = None if guess is None or guess.sigma is None else np.broadcast_to(guess.sigma, guess.s2.shape)
     for layer in layers:
         touched = spread(_gather(hidden.astype(np.int32), layer.factor, window) > 0, layer.factor, window)
         at = _at(scene, layer)
-        out[at] = np.where(touched & (source == Source.OBSERVED), np.uint16(SIGMA_UNKNOWN), out[at])
+        for band in at:
+            out[band][touched & (source == Source.OBSERVED)] = SIGMA_UNKNOWN
         if stated is not None:
-            share = _gather(kept.astype(np.int32), layer.factor, window)
-            total = _gather(np.where(kept, stated[at], np.float32(0)).astype(np.float64), layer.factor, window)
-            mean = spread(np.divide(total, share, out=np.full_like(total, np.nan), where=share > 0), layer.factor, window)
-            known = np.isfinite(mean) & touched & (source != Source.NODATA) & (source != Source.REFUSED)
-            out[at] = np.where(known, np.clip(np.rint(np.where(known, mean, 0) * SIGMA_UNIT), 1, SIGMA_UNKNOWN - 1), out[at])
+            rebuilt = _gather(kept.astype(np.int32), layer.factor, window) > 0
+            codes = np.full((len(at), *rebuilt.shape), SIGMA_UNKNOWN, np.uint16)
+            codes[:, rebuilt] = _coded(_means(stated[at], kept, layer.factor, window))
+            told = touched & (source != Source.NODATA) & (source != Source.REFUSED)
+            for band, code in zip(at, spread(codes, layer.factor, window), strict=True):
+                np.copyto(out[band], code, where=told & (code != SIGMA_UNKNOWN))
     return out
+
+
+def _coded(sigma: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Reflectance -> code of the sigma map: rebuilt at least 1; NaN is unknown."""
+    known = np.isfinite(sigma)
+    rounded = np.clip(np.rint(np.where(known, sigma, 0) * SIGMA_UNIT), 1, SIGMA_UNKNOWN - 1)
+    return np.where(known, rounded, SIGMA_UNKNOWN).astype(np.uint16)
 
 
 def _age(guess: Guess | None, source: NDArray[np.uint8], kept: NDArray[np.bool_]) -> NDArray[np.int16]:
