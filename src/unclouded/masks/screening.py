@@ -116,7 +116,8 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
     asked = (classes == Cover.CLEAR) & sample.s2_valid
     ground = _mended_grounds(layers, asked, days)
     if trusts and trusted is not None:
-        asked = asked & ~(trusted[:, None, None] & lit(layers, ground, asked, pixel))
+        some = {part: layer[trusted] for part, layer in layers.items()}, {part: layer[trusted] for part, layer in ground.items()}
+        asked[trusted] &= ~lit(*some, asked[trusted], pixel)
     strong, weak = (_all_suspects(layers, ground, limits) for limits in (STRONG, WEAK))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
         core = opened(strong[n] & asked, _narrow(pixel), pixel)
@@ -144,7 +145,7 @@ def bright_ground(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel) -> M
     for part in ROLES:
         if (name := role(sample.place.bands, part)) is not None:
             layer = np.where(counted, band(sample, name)[:, often], np.float32(np.nan))
-            against[part] = layer / np.maximum(np.nanmedian(layer, axis=0), np.float32(1e-3))
+            against[part] = layer / np.maximum(_median(layer), np.float32(1e-3))
     same = np.all([np.abs(share - 1) <= SAME for share in against.values()], axis=0)
     bright = against["blue" if "blue" in against else next(iter(against))]
     shaded = (bright > DARKEST) & (against.get("nir", bright) <= bright)
@@ -155,6 +156,14 @@ def bright_ground(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel) -> M
     rest = cloud & ~released
     thin = rest & ~opened(rest, _narrow(pixel), pixel)  # mixed pixels at its border
     return released | (thin & grow(released, RIM_METRES, pixel))
+
+
+def _median(layer: Image) -> Image:
+    """(T, n) -> (n,): the median of what is not NaN, of which there is some."""
+    ordered, number = np.sort(layer, axis=0), np.isfinite(layer).sum(axis=0)  # NaN comes last
+    low, high = (np.take_along_axis(ordered, at[None], 0)[0] for at in ((number - 1) // 2, number // 2))
+    middle: Image = (low + high) / np.float32(2)
+    return middle
 
 
 def ground_halo(pixel: Pixel) -> int:

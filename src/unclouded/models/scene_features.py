@@ -7,6 +7,7 @@ fixed sample, so that a pixel's features never depend on how the scene was cut.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +64,43 @@ def yearly(p: Pixels, use: Mask, epochs: NDArray[np.int64]) -> Floats:
     """
     at = np.flatnonzero(use)
     last, following = _latest(p.clear, at)
-    parts = [_line_at(p, at, last, following, int(day)) for day in epochs]
+    none = np.full(len(p), -1, np.int16)
+    earlier: dict[int, Known] = {}  # by the number of dates up to an epoch: several epochs lie between the same two dates
+    later: dict[int, Known] = {}
+    parts = []
+    for day in epochs:
+        k = int(np.searchsorted(p.days[at], day, side="right"))
+        if k not in earlier:
+            earlier[k] = _known(p, last[k - 1] if k else none)
+            later[k] = _known(p, following[k] if k < len(at) else none)
+        w = _share(int(day), earlier[k].day, later[k].day)
+        parts.append(w * earlier[k].x + (1 - w) * later[k].x)
     if p.radar is not None:
         nearest = [int(np.abs(p.days - day).argmin()) for day in epochs]
         parts += [np.float32(0.015) * p.radar[u, 2:] for u in nearest]
     return np.concatenate(parts)
+
+
+class Known(NamedTuple):
+    """What pixels showed on one date each, and when: reflectance (B, N), day (N,); 0 and NaN where there is none."""
+
+    x: Floats
+    day: Floats
+
+
+def _known(p: Pixels, dates: NDArray[np.int16]) -> Known:
+    there, dates = dates >= 0, np.maximum(dates, 0)
+    x = gather(p.x, dates)
+    if not there.all():
+        x[:, ~there] = 0
+    return Known(x, np.where(there, p.days[dates], np.nan).astype(np.float32))
+
+
+def _share(day: int, earlier: Floats, later: Floats) -> Floats:
+    """(N,) weight of the earlier of two days in linear interpolation; where one is missing (NaN) the other has all of it."""
+    back, ahead = np.float32(day) - earlier, later - np.float32(day)
+    w = ahead / np.maximum(back + ahead, np.float32(1))
+    return np.where(np.isnan(later), np.float32(1), np.where(np.isnan(earlier), np.float32(0), w))
 
 
 def _latest(clear: Mask, at: NDArray[np.integer]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
@@ -76,15 +109,3 @@ def _latest(clear: Mask, at: NDArray[np.integer]) -> tuple[NDArray[np.int16], ND
     last = np.maximum.accumulate(np.where(clear[at], dates, np.int16(-1)), 0)
     later = np.minimum.accumulate(np.where(clear[at], dates, np.int16(len(clear)))[::-1], 0)[::-1]
     return last, np.where(later == len(clear), np.int16(-1), later)
-
-
-def _line_at(p: Pixels, at: NDArray[np.integer], last: NDArray[np.int16], following: NDArray[np.int16], day: int) -> Floats:
-    none = np.full(len(p), -1, np.int16)
-    k = int(np.searchsorted(p.days[at], day, side="right"))  # dates up to this one
-    before, after = (last[k - 1] if k else none), (following[k] if k < len(at) else none)
-    before, after = np.where(before < 0, after, before), np.where(after < 0, before, after)
-    before, after = np.maximum(before, 0), np.maximum(after, 0)  # never clear: x is 0 there
-    back, ahead = np.maximum(day - p.days[before], 0), np.maximum(p.days[after] - day, 0)
-    w = (ahead / np.maximum(back + ahead, 1)).astype(np.float32)
-    w = np.where(before == after, np.float32(1), w)
-    return np.asarray(w * gather(p.x, before) + (1 - w) * gather(p.x, after), np.float32)
