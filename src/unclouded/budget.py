@@ -82,7 +82,7 @@ def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:
 
 def series_bytes(scene: Scene, needs: Needs, side: int) -> int:
     """Bytes of the float32 series, radar and masks of a block with its halo (or of the tile the remover wants)."""
-    outer = prod(min(max(side + 2 * needs.halo, needs.tile or 0), n) for n in scene.shape)
+    outer = prod(min(max(needs.widest(side), needs.tile or 0), n) for n in scene.shape)
     radar = 0 if scene.s1_dates is None or needs.sar == "unused" else len(scene.s1_dates) * 2
     return outer * 4 * (len(scene.dates) * (len(scene.place.bands) + 1) + radar)
 

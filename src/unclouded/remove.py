@@ -264,7 +264,7 @@ def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArra
 
     needs = remover.needs
     if needs.tile is None:
-        parts = [(part.grow(needs.halo, scene.shape), part) for part in groups(wanted, block, needs.halo)]
+        parts = [(needs.outer(part, scene), part) for part in groups(wanted, block, lambda part: needs.outer(part, scene))]
     else:
         parts = [(tile, tile) for tile in cut(scene.shape, needs.tile, needs.halo, block) if _touches(wanted, tile, block)]
     guesses = [

@@ -164,7 +164,7 @@ def test_tiles_equal_the_whole_bit_for_bit():
     assert not whole.s2.isnan().any()
     for size, extra in ((64, 0), (50, 3)):
         for window in reversed(list(scene.blocks(size))):
-            wide = window.grow(engine.needs.halo + extra, scene.shape)
+            wide = engine.needs.outer(window, scene).grow(extra, scene.shape)
             part = engine(Batch.stack([scene.read(wide, target=sample.target_date)]))
             at = window.inside(wide).slices
             for name in ("s2", "sigma", "source", "age", "support"):

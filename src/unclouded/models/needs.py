@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from unclouded.errors import InputUnsupported
-from unclouded.sample import Batch, Level, Prediction
+from unclouded.sample import Batch, Level, Prediction, Window
 
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
@@ -20,7 +20,8 @@ class Needs:
 
     `tile`: the side it wants to see at once (None: any size). `halo`: pixels of context beyond which its result no longer
     changes (or, for networks with normalisation over the image, no longer changes by more than it documents).
-    `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate".
+    `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate". `lattice`: the context
+    is that of whole squares of so many pixels of the place's own lattice, not of single pixels.
     """
 
     bands: tuple[str, ...] | None = None
@@ -32,6 +33,22 @@ class Needs:
     tile: int | None = None
     halo: int = 0
     tiling: Literal["exact", "approximate"] = "exact"
+    lattice: int = 1
+
+    def outer(self, part: Window, scene: Scene) -> Window:
+        """What of a scene has to be read for a part of it: the squares of `lattice` that it touches and `halo` around them."""
+        row, col = (first - (first + origin) % self.lattice for first, origin in zip(part[:2], scene.place.origin, strict=True))
+        height, width = (
+            end - first + -(end + origin) % self.lattice
+            for first, end, origin in zip(
+                (row, col), (part.row + part.height, part.col + part.width), scene.place.origin, strict=True
+            )
+        )
+        return Window(row, col, height, width).grow(self.halo, scene.shape)
+
+    def widest(self, side: int) -> int:
+        """The longest side of `outer` for a part of `side` pixels."""
+        return (side + 2 * self.lattice - 2) // self.lattice * self.lattice + 2 * self.halo
 
     def check(self, scene: Scene) -> None:
         """Refuse early, in words. Raises InputUnsupported."""

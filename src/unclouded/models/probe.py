@@ -175,7 +175,7 @@ def predict(
     remover: CloudRemover, scene: Scene, window: Window, date: np.datetime64
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """One window of a scene through an adapted remover: reflectance (C, h, w) and sigma (C, h, w) or None."""
-    outer = window.grow(remover.needs.halo, scene.shape)
+    outer = remover.needs.outer(window, scene)
     prediction = remover(Batch.stack([scene.read(outer, target=as_day(date))]))
     at = (0, slice(None), *window.inside(outer).slices)
     return prediction.s2[at].numpy(), None if prediction.sigma is None else prediction.sigma[at].numpy()

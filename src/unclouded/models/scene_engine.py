@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CELL = 64  # pixels: the unit of prediction
 REACH = 32  # pixels around a cell whose clear pixels its process may use
-HALO = CELL - 1 + REACH + EDGE
+HALO = REACH + EDGE
 
 
 class Level(NamedTuple):
@@ -68,7 +68,7 @@ class SceneEngine:
     @property
     def needs(self) -> Needs:
         """Any bands, any level, one date or more; radar if there is some; a margin that makes tiles agree bit for bit."""
-        return Needs(sar="optional", dates=(1, None), halo=HALO)
+        return Needs(sar="optional", dates=(1, None), halo=HALO, lattice=CELL)
 
     def surveyed(self, scene: Scene, folder: Path | None = None, workers: int = 1) -> SceneEngine:
         """The remover with its sample of the scene read once, for all dates and masks that `adapt` is then called with.
@@ -93,8 +93,8 @@ class SceneEngine:
     def __call__(self, batch: Batch) -> Prediction:
         """A guess, its sigma, source, age and support for every hidden pixel of the target date (observed ones pass through).
 
-        An adapted remover answers for the pixels that lie at least `needs.halo` inside the batch, or at the scene's own edge;
-        the others are NaN.
+        An adapted remover answers for the pixels whose cell lies at least `needs.halo` inside the batch, or at the scene's own
+        edge; the others are NaN.
         """
         import torch
 
@@ -149,17 +149,20 @@ def fill(stack: Stack, model: SceneModel, config: Config) -> Filled:
 
 
 def interior(stack: Stack, model: SceneModel) -> Mask:
-    """(H, W) pixels whose surroundings the window shows as far as the scene has any."""
-    inside = np.ones(stack.shape, bool)
+    """(H, W) pixels of whose cell the window shows all surroundings, as far as the scene has any."""
     if model.bounds is None:
-        return inside
+        return np.ones(stack.shape, bool)
     row, col, height, width = model.bounds
-    (h, w), halo = stack.shape, HALO
-    inside[: halo if stack.row > row else 0] = False
-    inside[h - (halo if stack.row + h < row + height else 0) :] = False
-    inside[:, : halo if stack.col > col else 0] = False
-    inside[:, w - (halo if stack.col + w < col + width else 0) :] = False
-    return inside
+    rows, cols = _shown(stack.row, stack.shape[0], row, height), _shown(stack.col, stack.shape[1], col, width)
+    return np.asarray(rows[:, None] & cols)
+
+
+def _shown(first: int, size: int, low: int, span: int) -> Mask:
+    """(size,) `interior` along one axis: a window from `first` on, in a scene of `span` pixels from `low` on."""
+    cell = np.arange(first, first + size) // CELL * CELL
+    before = (cell - HALO >= first) | (first <= low)
+    after = (cell + CELL + HALO <= first + size) | (first + size >= low + span)
+    return np.asarray(before & after)
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from unclouded.sample import Window
 
+Outer = Callable[[Window], Window]
 CELL = 64  # pixels: groups are found on a lattice of this width
 
 
-def groups(wanted: NDArray[np.bool_], block: Window, halo: int) -> list[Window]:
+def groups(wanted: NDArray[np.bool_], block: Window, outer: Outer) -> list[Window]:
     """Rectangles of the scene that together hold every wanted pixel (H, W) of a block, the fewest to read.
 
-    Each is read with a margin of `halo` pixels: two rectangles become one where that reads no more than both apart.
+    `outer`: what is read for a rectangle. Two become one where that reads no more than both apart.
     """
     labels, count = ndimage.label(_cells(wanted), np.ones((3, 3)))
     found = [_exact(wanted, rows, cols, block) for rows, cols in ndimage.find_objects(labels, count)]
-    while (pair := _worth_joining(found, halo)) is not None:
+    while (pair := _worth_joining(found, outer)) is not None:
         one, other = (found[n] for n in pair)
         found = [w for w in found if w not in (one, other)] + [_around(one, other)]
     return sorted(set(found))
@@ -38,16 +41,16 @@ def _exact(wanted: NDArray[np.bool_], rows: slice, cols: slice, block: Window) -
     return Window(block.row + top + int(r[0]), block.col + left + int(c[0]), int(r[-1] - r[0]) + 1, int(c[-1] - c[0]) + 1)
 
 
-def _worth_joining(found: list[Window], halo: int) -> tuple[int, int] | None:
+def _worth_joining(found: list[Window], outer: Outer) -> tuple[int, int] | None:
     for i, one in enumerate(found):
         for j in range(i + 1, len(found)):
-            if _read(_around(one, found[j]), halo) <= _read(one, halo) + _read(found[j], halo):
+            if _pixels(outer(_around(one, found[j]))) <= _pixels(outer(one)) + _pixels(outer(found[j])):
                 return i, j
     return None
 
 
-def _read(window: Window, halo: int) -> int:
-    return (window.height + 2 * halo) * (window.width + 2 * halo)
+def _pixels(window: Window) -> int:
+    return window.height * window.width
 
 
 def _around(one: Window, other: Window) -> Window:
