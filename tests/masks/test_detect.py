@@ -150,6 +150,33 @@ def test_screening_reads_only_the_bands_it_looks_at():
     assert set(read) == {("B02", "B04", "B08", "B11")}
 
 
+def test_a_delivered_mask_of_another_date_stands_where_screening_can_look():
+    """Of a date that is not restored only the bands of screening must be measured, of one that is restored all of them."""
+    scene = _series()
+    whole, holes = np.ones((6, *SHAPE), bool), np.ones((6, *SHAPE), bool)
+    holes[:, 2:4, 2:4] = False  # in a band that screening never looks at
+
+    class Lean:
+        """The source with all bands, and without those that hold nothing in the holes."""
+
+        def __init__(self, bands, valid):
+            self.bands, self.valid = bands, valid
+
+        def only(self, bands):
+            return Lean(bands, whole)
+
+        def s2(self, i, window):
+            at = [L2A.index(band) for band in self.bands]
+            return scene.source.s2(i, window)[0][at], self.valid[i][window.slices].copy()
+
+        def __getattr__(self, name):
+            return getattr(scene.source, name)
+
+    found = detect(replace(scene, source=Lean(L2A, holes)), targets=[scene.dates[2]], grow=0).masks
+    assert (found[2][2:4, 2:4] == Cover.NODATA).all()
+    assert (found[[0, 1, 3, 4, 5], 2:4, 2:4] == Cover.CLEAR).all()
+
+
 def test_what_lies_under_unmeasured_pixels_never_counts():
     scene = _series()
     clean = scene.read()

@@ -164,3 +164,16 @@ def test_a_surveyed_engine_studies_and_measures_the_same_without_reading_its_sam
     assert probe == again and probe.kind == "target" and adapted.survey is None
     assert np.array_equal(adapted.model.weights, plain.model.weights) and plain.model.weights.any()
     assert measure(ready, scene, day) == probe
+
+
+def test_radar_is_the_same_in_strips_of_any_height(monkeypatch):
+    rng = np.random.default_rng(0)
+    s1, valid = rng.normal(-12, 3, (6, 2, 50, 21)).astype(np.float32), rng.random((6, 50, 21)) > 0.1
+    days, optical = np.arange(6) * 6, np.arange(0, 40, 5)
+    results = []
+    for rows in (1, 7, 64):
+        monkeypatch.setattr("unclouded.models.scene_radar.ROWS", rows)
+        results.append(anomalies(s1, valid, days, np.arange(6) % 2, optical))
+    for found in results[:2]:
+        assert all(np.array_equal(a, b) for a, b in zip(found, results[2], strict=True))
+    assert np.abs(results[2][0]).max() > 1

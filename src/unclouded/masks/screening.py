@@ -116,7 +116,10 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
     asked = (classes == Cover.CLEAR) & sample.s2_valid
     ground = _mended_grounds(layers, asked, days)
     if trusts and trusted is not None:
-        some = {part: layer[trusted] for part, layer in layers.items()}, {part: layer[trusted] for part, layer in ground.items()}
+        some = (
+            {part: layer[trusted] for part, layer in layers.items()},
+            {part: layer[trusted] for part, layer in ground.items()},
+        )
         asked[trusted] &= ~lit(*some, asked[trusted], pixel)
     strong, weak = (_all_suspects(layers, ground, limits) for limits in (STRONG, WEAK))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
@@ -220,7 +223,9 @@ def _all_suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Li
     cloud, dark = np.empty(shape, bool), np.empty(shape, bool)
     for rows in _strips(shape):
         cloud[:, rows], dark[:, rows] = suspects(
-            {part: layer[:, rows] for part, layer in layers.items()}, {part: layer[:, rows] for part, layer in ground.items()}, limits
+            {part: layer[:, rows] for part, layer in layers.items()},
+            {part: layer[:, rows] for part, layer in ground.items()},
+            limits,
         )
     return cloud, dark
 
