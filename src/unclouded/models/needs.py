@@ -20,8 +20,8 @@ class Needs:
 
     `tile`: the side it wants to see at once (None: any size). `halo`: pixels of context beyond which its result no longer
     changes (or, for networks with normalisation over the image, no longer changes by more than it documents).
-    `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate". `lattice`: the context
-    is that of whole squares of so many pixels of the place's own lattice, not of single pixels.
+    `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate". `lattice`: the
+    context is that of whole squares of so many pixels of the place's own lattice, not of single pixels.
     """
 
     bands: tuple[str, ...] | None = None
