@@ -21,6 +21,8 @@ class Needs:
     `tile`: the side it wants to see at once (None: any size). `halo`: pixels of context beyond which its result no longer
     changes (or, for networks with normalisation over the image, no longer changes by more than it documents).
     `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate".
+    `held`, `held_per_date`: bytes that a process holds at most beyond what it reads, and more of them for each date of the
+    series: weights and activations of a tile. `one_process`: it computes on a device that it does not share.
     """
 
     bands: tuple[str, ...] | None = None
@@ -32,6 +34,9 @@ class Needs:
     tile: int | None = None
     halo: int = 0
     tiling: Literal["exact", "approximate"] = "exact"
+    held: int = 0
+    held_per_date: int = 0
+    one_process: bool = False
 
     def check(self, scene: Scene) -> None:
         """Refuse early, in words. Raises InputUnsupported."""
