@@ -2,7 +2,7 @@
 
 `python benchmarks/activations.py [NAME ...] [--dates N ...]` prints MiB per network and number of dates: the peak of a process
 that loads weights and restores one tile of the network's own side, less that of one that only makes the same batch.
-`HELD` in unclouded/models/zoo.py has the results. One thread, Linux.
+The columns `held` and `held_per_date` of unclouded/models/zoo.py have the results. One thread, Linux.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from unclouded.budget import MIB, afford
 from unclouded.masks import MASKS
 from unclouded.masks.detect import GROW_METRES, choose, detect, widen
 from unclouded.masks.morphology import pixel_metres
-from unclouded.models import DEFAULT, entry, load
+from unclouded.models import DEFAULT, MODELS, NETWORK_SPEED, load
 from unclouded.models.running import computing_on, place_on
 from unclouded.sample import HIDING, Cover, Window
 from unclouded.scenes.scene import Layer, Scene
@@ -112,7 +112,7 @@ def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, wo
     """Processor seconds of each stage; `masking`: those of the masks of one Mpx of all dates."""
     mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
     some = [glimpse for glimpse in seen if glimpse.hidden]
-    speed = entry(model).speed
+    speed = MODELS[model].speed if model in MODELS else NETWORK_SPEED  # else a file or folder of trained weights
     read, parts = _read_seconds(scene), sum(glimpse.hidden**0.5 for glimpse in some)
     if model == DEFAULT:
         full = cost["studied"] + cost["studied date"] * len(scene.dates)

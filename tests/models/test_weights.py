@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
-from unclouded.models import weights
+from unclouded.models import weights, zoo
 from unclouded.models.dsen2cr import Config, DSen2CR
 from unclouded.models.weights import Weights
 
@@ -45,6 +45,11 @@ def test_header_says_everything(saved):
     assert record.config["features"] == 8
     assert record.needs["halo"] == 6
     assert record.digest == weights.digest(remover.network.state_dict())
+
+
+def test_a_loaded_network_says_what_it_holds_and_its_file_does_not(saved):
+    assert weights.load(saved).needs.held == zoo.network("dsen2cr").held * 2**20 > 0
+    assert weights.read(saved).needs["held"] == DSen2CR(Config.tiny()).needs.held == 0
 
 
 def test_same_weights_same_bytes(saved, tmp_path):

@@ -60,7 +60,8 @@ def place_on(device: str, remover: CloudRemover, model: str) -> CloudRemover:
         raise UsageError(f"'{model}' computes on the processor.", do="leave --device out: it is for networks.")
     if index >= torch.cuda.device_count():
         raise UsageError(
-            f"--device {device}: there is no such card.", why=f"torch {torch.__version__} sees {torch.cuda.device_count()}.",
+            f"--device {device}: there is no such card.",
+            why=f"torch {torch.__version__} sees {torch.cuda.device_count()} of them.",
             do="use --device cpu; `unclouded doctor` tells which cards there are.",
         )  # fmt: skip
     cuda = Cuda(torch.device("cuda", index))
