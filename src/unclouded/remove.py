@@ -164,7 +164,10 @@ def restore(
     workers: int = 1,
     progress: Progress = silent,
 ) -> Product:
-    """One date of a scene whose masks are known -> its product under `out`; the blocks are shared among `workers` processes."""
+    """One date of a scene whose masks are known -> its product under `out`.
+
+    The blocks are shared among `workers` processes; a remover on a device has them all.
+    """
     from threadpoolctl import threadpool_limits
 
     from unclouded.models.probe import NO_PROBE

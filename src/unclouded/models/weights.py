@@ -126,8 +126,9 @@ def load(path: Path) -> SingleDate:
     if digest(state) != record.digest:
         raise InputCorrupt("The weights are damaged: their digest does not match the header.", where=path)
     loaded: SingleDate = remover(settings, state)
-    row = network(record.model)
-    loaded.needs = replace(loaded.needs, held=row.held * 2**20, held_per_date=row.held_per_date * 2**20)
+    row, dates = network(record.model), getattr(loaded, "dates", None)
+    held = row.held + row.held_per_date * (dates or 0)
+    loaded.needs = replace(loaded.needs, held=held * 2**20, held_per_date=0 if dates else row.held_per_date * 2**20)
     return loaded
 
 
