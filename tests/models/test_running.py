@@ -96,10 +96,12 @@ def test_batches_grow_to_what_fits_and_nothing_is_lost_or_moved():
 @pytest.mark.parametrize("room", [1, 3, MOST * 10])
 def test_what_is_known_stays_known_and_batches_have_a_bound(room):
     remover = OnDevice(Doubled(), Card(room))
-    for _ in range(2):
-        assert len(list(predictions(remover, Scene.of(SAMPLE), DAY, ROW))) == len(ROW)
+    assert len(list(predictions(remover, Scene.of(SAMPLE), DAY, 3 * ROW))) == 3 * len(ROW)
     assert remover.together == {(SIDE, SIDE): min(room, MOST)}
-    assert max(remover.device.tried) == min(room, len(ROW))
+    assert max(remover.device.tried) == min(room, MOST)
+    remover.device.tried.clear()
+    assert len(list(predictions(remover, Scene.of(SAMPLE), DAY, 3 * ROW))) == 3 * len(ROW)
+    assert set(remover.device.tried) == {min(room, MOST)}  # from the first window on
 
 
 def test_a_batch_is_bounded_in_the_processors_memory_too(monkeypatch):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover, Needs
     from unclouded.scenes.scene import Scene
 
-MOST = 64  # windows in a batch
+MOST = 8  # windows in a batch: a block has a few dozen tiles, and some must be left to read ahead
 STAGED = 256 * 2**20  # bytes of a batch before it is on the device
 COPIES = 3  # of it: the batch at work, and the next one as read and as stacked
 SHARE = 0.8  # of the device's free memory that a batch may take
