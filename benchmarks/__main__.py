@@ -23,6 +23,7 @@ QUICK: dict[str, tuple[tuple[str, ...], bool]] = {
     "loading": (("--repeat", "10", "--patches", "2000"), False),
     "evaluation": (("--images", "40"), False),
     "networks": (("{data}",), True),
+    "activations": (("sar-opt-cgan", "cyclegan-cloudmap", "--dates", "3"), False),
     "series_solvers": (("--data", "{data}", "--cases", "1", "--full", "0"), True),
     "tile": (("--size", "2048", "--hidden", "0.6", "--ratios", "--through"), False),
 }

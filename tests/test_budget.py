@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,27 @@ def test_a_budget_that_is_too_small_names_one_that_does():
 def test_the_peak_does_not_depend_on_the_size_of_the_tile_beyond_its_class_maps():
     more = peak(tile(10980), NEEDS, 768, 2) - peak(tile(4096), NEEDS, 768, 2)
     assert more == 10980**2 - 4096**2
+
+
+def test_what_a_network_holds_counts_in_every_process_that_computes():
+    def more(change, workers):
+        network = Needs(tile=256, halo=32, held=2000 * MIB, one_process=change.get("one_process", False))
+        return (peak(tile(), replace(network, **change), 768, workers) - peak(tile(), network, 768, workers)) / MIB
+
+    assert [more({"held": 3000 * MIB}, workers) for workers in (1, 2, 5)] == [1000, 2000, 5000]
+    assert [more({"held_per_date": 10 * MIB}, workers) for workers in (1, 2)] == [12 * 10, 2 * 12 * 10]
+    assert [more({"held": 9000 * MIB, "one_process": True}, workers) for workers in (1, 2)] == [7000, 7000]
+
+
+def test_what_a_network_holds_takes_processes_or_is_refused(monkeypatch):
+    monkeypatch.setattr("unclouded.budget._cores", lambda: 8)
+    plain, network = Needs(tile=256, halo=32), Needs(tile=256, halo=32, held=2000 * MIB)
+    few, many = (afford(tile(), needs, memory=8192 * MIB, workers=None).workers for needs in (network, plain))
+    assert 1 <= few < many
+    enough = peak(tile(), plain, 768, 2)
+    assert afford(tile(), plain, memory=enough, workers=2).block == 768
+    with pytest.raises(BudgetTooSmall, match="processes: 2"):
+        afford(tile(), network, memory=enough, workers=2)
 
 
 @pytest.mark.parametrize(("text", "size"), [("4GiB", 4 << 30), ("4G", 4 << 30), ("512 MiB", 512 << 20), ("2GB", 2 * 10**9)])

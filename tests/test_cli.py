@@ -66,6 +66,8 @@ def test_every_command_explains_itself():
         (["remove", "/nowhere/at/all", "--out", "y", "--date", "2020-01-01"], 10, "/nowhere/at/all"),
         (["models", "show", "lineer"], 2, "did you mean linear"),
         (["remove", ".", "--out", "y", "--model", "dsen2cr"], 2, "needs trained weights"),
+        (["remove", ".", "--out", "y", "--device", "tpu"], 2, "--device tpu is not known"),
+        (["remove", ".", "--out", "y", "--device", "cuda"], 2, "'scene' computes on the processor"),
     ],
 )
 def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):

@@ -7,6 +7,9 @@ import pytest
 
 from batch.fields import write_field
 from unclouded.errors import BudgetTooSmall
+from unclouded.models import weights
+from unclouded.models.seq2point import Config, Seq2Point
+from unclouded.models.zoo import network
 from unclouded.plan import _rims, _spread, estimate, pace
 from unclouded.products import product as product_module
 from unclouded.raster import create_raster
@@ -53,6 +56,18 @@ def test_a_budget_is_checked_before_anything_is_done(field):
     scene = open_scene(field)
     with pytest.raises(BudgetTooSmall):
         estimate(scene, scene.dates[:1], "linear", memory=100 << 20)
+
+
+def test_a_trained_network_says_what_it_holds_and_where_it_computes(tmp_path, field):
+    scene, file = open_scene(field), tmp_path / "w.safetensors"
+    weights.save(file, "seq2point", Seq2Point(Config(bands=scene.place.bands, level="L2A", sar=False, features=4, blocks=1)))
+    said = estimate(scene, scene.dates[:1], str(file), device="cpu")
+    more = said["memory_mib"] - estimate(scene, scene.dates[:1], "linear")["memory_mib"]
+    assert said["device"] == "cpu" and 0 < more <= network("seq2point").held
+    limit = (said["memory_mib"] - 1) << 20
+    assert estimate(scene, scene.dates[:1], "linear", memory=limit)["blocks"] == 1
+    with pytest.raises(BudgetTooSmall):
+        estimate(scene, scene.dates[:1], str(file), memory=limit)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (300, 1000), (10980, 10980)])

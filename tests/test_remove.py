@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from batch.fields import write_field
 from unclouded.errors import UsageError
 from unclouded.models import load
 from unclouded.models.dsen2cr import Config, DSen2CR
@@ -23,7 +25,7 @@ from unclouded.models.single_date import has_bfloat16
 from unclouded.products.fill import Limits
 from unclouded.products.product import Product, load_product
 from unclouded.raster import open_raster
-from unclouded.remove import quickened, restore
+from unclouded.remove import quickened, remove_clouds, restore
 from unclouded.sample import Cover, Place, Sample, Source, as_days
 from unclouded.scenes.scene import Scene
 
@@ -127,6 +129,24 @@ def test_fast_is_for_those_that_have_it(tmp_path):
     assert next(network.network.parameters()).is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(UsageError, match="'linear' has no faster"):
         quickened(load("linear"), "linear")
+
+
+def test_another_device_is_another_job(tmp_path, monkeypatch):
+    field, how = write_field(tmp_path / "field"), {"date": "2020-01-06", "model": "linear", "memory": 2 << 30}
+
+    def stopped(blocks, total, what):
+        yield from islice(blocks, 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unclouded.budget.SIDES", (24,))
+    with pytest.raises(KeyboardInterrupt):
+        remove_clouds(field, tmp_path / "out", progress=stopped, **how)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("unclouded.models.running.computing_on", lambda remover: "card")
+        with pytest.raises(UsageError, match="different: device"):
+            remove_clouds(field, tmp_path / "out", resume=True, **how)
+    product = remove_clouds(field, tmp_path / "out", resume=True, device="cpu", **how)
+    assert product.manifest["job"]["device"] == "cpu"
 
 
 def test_limits_refuse_and_leave_no_data(tmp_path):

@@ -1,7 +1,7 @@
 """What a run takes in memory, and the block side and processes that keep it within a budget.
 
 The numbers are measured (benchmarks/tile.py): a process takes a base, and per block a multiple of the float32 series it reads.
-Networks hold their activations besides, which depend on the network and are not counted here.
+Networks hold their weights and activations besides (benchmarks/activations.py; `Needs.held`).
 """
 
 from __future__ import annotations
@@ -74,10 +74,11 @@ def crew(scene: Scene, workers: int | None = None) -> int:
 def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:
     """Bytes that all processes of a run hold at most: while masking, or while rebuilding."""
     maps = len(scene.dates) * prod(scene.shape)
-    block = int(COPIES * series_bytes(scene, needs, side))
+    block = int(COPIES * series_bytes(scene, needs, side)) + needs.held + needs.held_per_date * len(scene.dates)
     if workers == 1:
         return BASE + maps + max(MASKING, block)
-    return BASE * (1 + workers) + max(MASKING * workers + maps, block * workers + maps // len(scene.dates))
+    computing = 1 if needs.one_process else workers
+    return BASE * (1 + workers) + max(MASKING * workers + maps, block * computing + maps // len(scene.dates))
 
 
 def series_bytes(scene: Scene, needs: Needs, side: int) -> int:

@@ -82,6 +82,9 @@ def remove(
     model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights (.safetensors) of a network.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Networks: faster, slightly less exact arithmetic (bfloat16).")] = False,
+    device: Annotated[
+        str, typer.Option(help="Networks: cpu, cuda, cuda:N (one process then rebuilds), or auto: a CUDA card if there is one.")
+    ] = "auto",
     scene_model: Annotated[
         Path | None, typer.Option(help="What an earlier run learned: a product's scene-model file, or a folder of products.")
     ] = None,
@@ -135,7 +138,7 @@ def remove(
 
         given = given_masks(mask, date, all_dates)
         scene = open_scene(series, s1 or None, **reading, verify=False, given=given)
-        how: dict[str, Any] = {"mask": mask if given is None else "auto", "screen": screen, "grow": grow}
+        how: dict[str, Any] = {"mask": mask if given is None else "auto", "screen": screen, "grow": grow, "device": device}
         report = estimate(
             scene, chosen_dates(scene, date, all_dates), name, chosen, weights, **how, memory=limit, workers=workers
         )
@@ -143,8 +146,8 @@ def remove(
         return
     products = remove_clouds(
         series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights,
-        scene_model=scene_model, fast=fast, mask=mask, screen=screen, grow=grow, max_age=max_age, max_sigma=max_sigma,
-        fill_nodata=fill_nodata, resolution=res, **reading, verify=verify, place=place, seed=seed,
+        scene_model=scene_model, fast=fast, device=device, mask=mask, screen=screen, grow=grow, max_age=max_age,
+        max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=res, **reading, verify=verify, place=place, seed=seed,
         overwrite=overwrite, resume=resume, workers=workers, memory=limit, progress=_bar(quiet),
     )  # fmt: skip
     made = products if isinstance(products, list) else [products]

@@ -24,7 +24,8 @@ from unclouded.budget import MIB, afford
 from unclouded.masks import MASKS
 from unclouded.masks.detect import GROW_METRES, choose, detect, widen
 from unclouded.masks.morphology import pixel_metres
-from unclouded.models import DEFAULT, entry, load
+from unclouded.models import DEFAULT, MODELS, NETWORK_SPEED, load
+from unclouded.models.running import computing_on, place_on
 from unclouded.sample import HIDING, Cover, Window
 from unclouded.scenes.scene import Layer, Scene
 
@@ -73,14 +74,16 @@ def estimate(
     mask: str = "auto",
     grow: float = GROW_METRES,
     screen: bool = True,
+    device: str = "auto",
     memory: int | None = None,
     workers: int | None = 1,
 ) -> dict[str, Any]:
     """Units, bytes, processor seconds by stage, minutes and MiB for restoring `dates` of a scene.
 
-    `mask`: "auto" or a detector; a mask file is the scene's. Raises BudgetTooSmall.
+    `mask`: "auto" or a detector; a mask file is the scene's. Seconds are those of processors, whatever the `device`.
+    Raises BudgetTooSmall.
     """
-    remover = load(model, settings, weights)
+    remover = place_on(device, load(model, settings, weights), model)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     pixels, bands = prod(scene.shape), len(scene.place.bands)
     trial = _masked(scene, dates, mask, grow, screen)
@@ -92,6 +95,7 @@ def estimate(
         "blocks": len(dates) * prod(-(-side // budget.block) for side in scene.shape),
         "block": budget.block,
         "workers": budget.workers,
+        "device": computing_on(remover),
         "pixels": list(scene.shape),
         "bands": list(scene.place.bands),
         "hidden": round(float(np.mean([glimpse.hidden for glimpse in seen])), 3),
@@ -100,7 +104,7 @@ def estimate(
         "scratch_mib": round((stored + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
         "memory_mib": round(budget.peak / MIB),
         "cpu_seconds": {stage: round(seconds, 1) for stage, seconds in spent.items()},
-        "minutes": round(_clock(spent, budget.workers) / 60, 2),
+        "minutes": round(_clock(spent, budget.workers, remover.needs.one_process) / 60, 2),
     }
 
 
@@ -108,7 +112,7 @@ def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, wo
     """Processor seconds of each stage; `masking`: those of the masks of one Mpx of all dates."""
     mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
     some = [glimpse for glimpse in seen if glimpse.hidden]
-    speed = entry(model).speed
+    speed = MODELS[model].speed if model in MODELS else NETWORK_SPEED  # else a file or folder of trained weights
     read, parts = _read_seconds(scene), sum(glimpse.hidden**0.5 for glimpse in some)
     if model == DEFAULT:
         full = cost["studied"] + cost["studied date"] * len(scene.dates)
@@ -130,9 +134,10 @@ def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, wo
     }
 
 
-def _clock(spent: Mapping[str, float], workers: int) -> float:
+def _clock(spent: Mapping[str, float], workers: int, alone: bool = False) -> float:
     """Seconds by the clock. Some parts are shared worse than others: study is two tasks, the largest raster one of five."""
-    several = {"masks": workers, "rebuild": workers, "study": min(workers, 1.5), "publish": min(workers, 1.6)}
+    computing = 1 if alone else workers
+    several = {"masks": workers, "rebuild": computing, "study": min(computing, 1.5), "publish": min(workers, 1.6)}
     return sum(seconds / several.get(stage, 1) for stage, seconds in spent.items())
 
 

@@ -61,6 +61,7 @@ def remove_clouds(
     weights: str | PathLike[str] | None = None,
     scene_model: str | PathLike[str] | None = None,
     fast: bool = False,
+    device: str = "auto",
     mask: str | PathLike[str] = "auto",
     screen: bool = True,
     grow: float = 20.0,
@@ -95,6 +96,7 @@ def remove_clouds(
     of a product, or a folder of products (for all dates). Refused if it belongs to another place, date, masks or settings.
     `fast`: single-image networks compute with channels last, and in bfloat16 where the processor has it: faster, but not the
     same bits on every machine and for every cut into blocks.
+    `device`: 'cpu', 'cuda' or 'cuda:N' (networks only, in one process), or 'auto': networks take a card if there is one.
     `mask`: 'auto', the name of a detector (unclouded.masks.MASKS), or a file that is final for the restored date.
     `grow`: metres by which detected clouds are widened; `screen`: look for missed clouds by comparing the dates.
     `max_age` (days), `max_sigma` (reflectance): guesses beyond are refused and left without data. `fill_nodata`: rebuild
@@ -104,12 +106,13 @@ def remove_clouds(
     Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
     bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
     """
+    from unclouded.models.running import computing_on, place_on
     from unclouded.models.scene_store import kept_for
     from unclouded.products.fill import Limits
     from unclouded.scenes.open import open_scene
     from unclouded.scenes.scratch import unpacked
 
-    remover = load(model, settings, weights)
+    remover = place_on(device, load(model, settings, weights), model)
     if fast:
         remover = quickened(remover, model)
     given = given_masks(mask, date, all_dates)
@@ -130,7 +133,7 @@ def remove_clouds(
             "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
             "mask": str(mask), "screen": screen, "grow": grow,
             "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
-            "fast": fast,
+            "fast": fast, "device": computing_on(remover),
         }  # fmt: skip
         limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
         if scene_model is None and any(hides(scene, day, limits) for day in dates):
@@ -161,7 +164,10 @@ def restore(
     workers: int = 1,
     progress: Progress = silent,
 ) -> Product:
-    """One date of a scene whose masks are known -> its product under `out`; the blocks are shared among `workers` processes."""
+    """One date of a scene whose masks are known -> its product under `out`.
+
+    The blocks are shared among `workers` processes; a remover on a device has them all.
+    """
     from threadpoolctl import threadpool_limits
 
     from unclouded.models.probe import NO_PROBE
@@ -178,12 +184,13 @@ def restore(
         if writer.finished:
             return writer.publish()
         remover, probe, learned = model, NO_PROBE, None
+        computing = 1 if model.needs.one_process else workers
         if hides(scene, date, limits):
-            remover, probe = study(model, scene, date, seed, workers, scene_model)
+            remover, probe = study(model, scene, date, seed, computing, scene_model)
             learned = packed(remover, probe, scene, date)
         todo = writer.todo()
         work = partial(finish, scene, date, remover, probe, limits, writer.packing)
-        for done in progress(in_processes(work, todo, workers), len(todo), str(date)):
+        for done in progress(in_processes(work, todo, computing), len(todo), str(date)):
             writer.keep(done)
         return writer.publish(
             probe=probe.summary(), sigma_source=probe.sigma_source, workers=workers, extras={NAME: learned} if learned else {}
@@ -257,8 +264,8 @@ def rebuild(
 
 def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArray[np.bool_], remover: CloudRemover) -> Guess:
     """The remover's guess for a block (H, W), computed only where there are wanted pixels."""
+    from unclouded.models.running import predictions
     from unclouded.products.fill import Guess
-    from unclouded.sample import Batch
     from unclouded.tiling.grid import cut
     from unclouded.tiling.groups import groups
 
@@ -267,9 +274,8 @@ def guess_block(scene: Scene, date: np.datetime64, block: Window, wanted: NDArra
         parts = [(needs.outer(part, scene), part) for part in groups(wanted, block, lambda part: needs.outer(part, scene))]
     else:
         parts = [(tile, tile) for tile in cut(scene.shape, needs.tile, needs.halo, block) if _touches(wanted, tile, block)]
-    guesses = [
-        (kept, Guess.of(remover(Batch.stack([scene.read(seen, target=date)]))).crop(kept.inside(seen))) for seen, kept in parts
-    ]
+    found = map(Guess.of, predictions(remover, scene, date, [seen for seen, _ in parts]))
+    guesses = [(kept, guess.crop(kept.inside(seen))) for guess, (seen, kept) in zip(found, parts, strict=True)]
     return _laid(guesses, block) if needs.tile is None else _together(guesses, block, scene.shape, needs.halo)
 
 

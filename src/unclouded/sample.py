@@ -7,11 +7,11 @@ travel in `Place.bands`. NumPy up to `Sample`, Torch from `Batch` on (imported o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -345,16 +345,28 @@ class Batch:
         seen = clear[torch.arange(len(self), device=clear.device), at]
         return ~(seen & (self.target_index >= 0)[:, None, None])
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None, *, non_blocking: bool = False) -> Batch:
         """The batch on another device; floating tensors in `dtype` if given."""
+        return _each(
+            self,
+            lambda t: t.to(device, dtype if dtype is not None and t.is_floating_point() else None, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a CUDA device copies while it computes."""
+        return _each(self, lambda t: t.pin_memory())
+
+    def part(self, at: slice) -> Batch:
+        """Some of the samples."""
+        return replace(_each(self, lambda t: t[at]), places=self.places[at])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
         import torch
 
-        def moved(value: Any) -> Any:
-            if not isinstance(value, torch.Tensor):
-                return value
-            return value.to(device, dtype if dtype is not None and value.is_floating_point() else None)
-
-        return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+        values = [getattr(self, f.name) for f in fields(self)]
+        return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
     def pad_to(self, height: int, width: int) -> Batch:
         """Padded at the bottom and right with invalid pixels (value 0, valid False, cloud 1)."""
@@ -378,6 +390,18 @@ class Batch:
         names = ("s2", "s2_valid", "s1", "s1_valid", "cloud", "target", "target_valid")
         changed: dict[str, Any] = {n: padded(n) for n in names}
         return replace(self, **changed)
+
+
+R = TypeVar("R", "Batch", "Prediction")
+
+
+def _each(record: R, change: Callable[[torch.Tensor], torch.Tensor]) -> R:
+    """The record with every tensor changed."""
+    import torch
+
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    changed: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
+    return replace(record, **changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,6 +428,14 @@ class Prediction:
             value: torch.Tensor | None = getattr(self, name)
             if value is not None and value.shape != (self.s2.shape[0], *self.s2.shape[2:]):
                 raise RecordError(f"Prediction.{name} has shape {tuple(value.shape)}; expected (B, H, W).")
+
+    def to(self, device: torch.device | str) -> Prediction:
+        """The prediction on another device."""
+        return _each(self, lambda t: t.to(device))
+
+    def part(self, at: slice) -> Prediction:
+        """Some of the samples."""
+        return _each(self, lambda t: t[at])
 
 
 NO_AGE = 32767

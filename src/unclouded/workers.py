@@ -28,7 +28,7 @@ ATTEMPTS = 3  # per item
 CACHE_MIB = 64
 PRELOAD = [  # imported once for all processes
     "threadpoolctl", "rasterio", "odc.geo.geobox", "scipy.ndimage", "torch", "unclouded.remove", "unclouded.masks.detect",
-    "unclouded.products.product", "unclouded.models.probe", "unclouded.tiling.groups",
+    "unclouded.products.product", "unclouded.models.probe", "unclouded.models.running", "unclouded.tiling.groups",
 ]  # fmt: skip
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

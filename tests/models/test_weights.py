@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
-from unclouded.models import weights
+from unclouded.models import uncrtaints, weights, zoo
 from unclouded.models.dsen2cr import Config, DSen2CR
+from unclouded.models.uncrtaints import UnCRtainTS
 from unclouded.models.weights import Weights
 
 
@@ -45,6 +46,18 @@ def test_header_says_everything(saved):
     assert record.config["features"] == 8
     assert record.needs["halo"] == 6
     assert record.digest == weights.digest(remover.network.state_dict())
+
+
+def test_a_loaded_network_says_what_it_holds_and_its_file_does_not(saved):
+    assert weights.load(saved).needs.held == zoo.network("dsen2cr").held * 2**20 > 0
+    assert weights.read(saved).needs["held"] == DSen2CR(Config.tiny()).needs.held == 0
+
+
+@pytest.mark.parametrize(("dates", "held", "per_date"), [(None, 40, 335), (3, 40 + 3 * 335, 0)])
+def test_what_is_held_goes_by_the_dates_that_the_network_takes(tmp_path, dates, held, per_date):
+    weights.save(tmp_path / "w.safetensors", "uncrtaints", UnCRtainTS(replace(uncrtaints.Config.tiny(), dates=dates)))
+    needs = weights.load(tmp_path / "w.safetensors").needs
+    assert (needs.held / 2**20, needs.held_per_date / 2**20) == (held, per_date)
 
 
 def test_same_weights_same_bytes(saved, tmp_path):

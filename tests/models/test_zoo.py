@@ -28,6 +28,12 @@ def test_published_sizes(name):
     assert gmac is None or round(size.gmac) == gmac
 
 
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_what_is_held_holds_the_weights(name):
+    row = zoo.network(name)
+    assert row.held + 3 * row.held_per_date > zoo.size(name).parameters * 4 / 2**20
+
+
 def test_cost_grows_with_the_area():
     assert zoo.size("dsen2cr", 128).gmac * 4 == pytest.approx(zoo.size("dsen2cr", 256).gmac)
 

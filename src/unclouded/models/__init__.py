@@ -102,8 +102,9 @@ WITHOUT_WEIGHTS: dict[str, Entry] = {
         "the same with 200 iterations", "Ebel et al. 2022, III-B", 5_000.0),
 }  # fmt: skip
 
+NETWORK_SPEED = 60.0
 MODELS: dict[str, Entry] = WITHOUT_WEIGHTS | {
-    name: Entry(row.remover, row.config, row.preset, row.summary, row.source, 60.0, trained=True)
+    name: Entry(row.remover, row.config, row.preset, row.summary, row.source, NETWORK_SPEED, trained=True)
     for name, row in NETWORKS.items()
 }
 

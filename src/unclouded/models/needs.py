@@ -22,6 +22,8 @@ class Needs:
     changes (or, for networks with normalisation over the image, no longer changes by more than it documents).
     `tiling` says which of the two: "exact" (the halo covers all that a pixel depends on) or "approximate". `lattice`: the
     context is that of whole squares of so many pixels of the place's own lattice, not of single pixels.
+    `held`, `held_per_date`: bytes that a process holds at most beyond what it reads, and more of them for each date of the
+    series: weights and activations of a tile. `one_process`: it computes on a device that it does not share.
     """
 
     bands: tuple[str, ...] | None = None
@@ -34,6 +36,9 @@ class Needs:
     halo: int = 0
     tiling: Literal["exact", "approximate"] = "exact"
     lattice: int = 1
+    held: int = 0
+    held_per_date: int = 0
+    one_process: bool = False
 
     def outer(self, part: Window, scene: Scene) -> Window:
         """What of a scene has to be read for a part of it: the squares of `lattice` that it touches and `halo` around them."""

@@ -86,7 +86,7 @@ def save(path: Path, name: str, remover: SingleDate, notes: Weights | None = Non
         Weights(model=name) if notes is None else notes,
         model=name,
         config=asdict(remover.config),
-        needs=asdict(remover.needs),
+        needs=asdict(replace(remover.needs, held=0, held_per_date=0)),  # those are facts of the table, not of the file
         digest=digest(state),
         parameters=sum(p.numel() for p in remover.network.parameters()),
     )
@@ -112,8 +112,11 @@ def read(path: Path) -> Weights:
 
 
 def load(path: Path) -> SingleDate:
-    """The remover that a file holds, ready to use. Raises InputMissing, InputCorrupt, InputUnsupported, RefusedForSafety."""
-    from unclouded.models.zoo import network_class
+    """The remover that a file holds, ready to use; its needs say what memory the published size holds.
+
+    Raises InputMissing, InputCorrupt, InputUnsupported, RefusedForSafety.
+    """
+    from unclouded.models.zoo import network, network_class
 
     record, shapes = _read(path)
     remover, config = network_class(record.model)
@@ -123,6 +126,9 @@ def load(path: Path) -> SingleDate:
     if digest(state) != record.digest:
         raise InputCorrupt("The weights are damaged: their digest does not match the header.", where=path)
     loaded: SingleDate = remover(settings, state)
+    row, dates = network(record.model), getattr(loaded, "dates", None)
+    held = row.held + row.held_per_date * (dates or 0)
+    loaded.needs = replace(loaded.needs, held=held * 2**20, held_per_date=0 if dates else row.held_per_date * 2**20)
     return loaded
 
 

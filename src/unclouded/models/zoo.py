@@ -19,7 +19,11 @@ RGB = ("B04", "B03", "B02")
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One row: where class and Config live ("module:Name" below unclouded.models), its preset, its source, what was assumed."""
+    """One row: where class and Config live ("module:Name" below unclouded.models), its preset, its source, what was assumed.
+
+    `held`: MiB that a process takes at most beyond what it reads, to load the published size and restore one tile of it on a
+    processor; `held_per_date`: more of them for each date of the series (benchmarks/activations.py).
+    """
 
     remover: str
     config: str
@@ -27,91 +31,93 @@ class Network:
     source: str
     preset: Mapping[str, Any] = field(default_factory=dict)
     assumed: str = ""  # what the paper leaves open and was decided here
+    held: int
+    held_per_date: int = 0
 
 
 SINGLE_DATE: dict[str, Network] = {
     "dsen2cr": Network(
-        remover="dsen2cr:DSen2CR", config="dsen2cr:Config",
+        remover="dsen2cr:DSen2CR", config="dsen2cr:Config", held=361,
         summary="deep residual network on image and radar",
         source="Meraner et al. 2020, Fig. 3",
     ),
     "dsen2cr-optical": Network(
-        remover="dsen2cr:DSen2CR", config="dsen2cr:Config", preset={"sar": False},
+        remover="dsen2cr:DSen2CR", config="dsen2cr:Config", held=356, preset={"sar": False},
         summary="the same without radar",
         source="Meraner et al. 2020, section 4.2",
     ),
     "pix2pix": Network(
-        remover="pix2pix:Pix2Pix", config="pix2pix:Config",
+        remover="pix2pix:Pix2Pix", config="pix2pix:Config", held=419,
         summary="U-Net against PatchGAN, on image and radar",
         source="Meraner et al. 2020, section 4.3; Isola et al. 2017",
         assumed="8 levels, width 64, dropout and discriminator of Isola et al. 2017",
     ),
     "glfcr": Network(
-        remover="glfcr:GLFCR", config="glfcr:Config", preset={"variant": "paper"},
+        remover="glfcr:GLFCR", config="glfcr:Config", held=810, preset={"variant": "paper"},
         summary="windows guided by radar, dynamic filters; as the paper says",
         source="Xu et al. 2022, sections 4 and 5.1",
         assumed="first convolution 3x3, local fusion 1x1, Swin's norm and MLP, softmax over the gate's channels",
     ),
     "glfcr-as-published": Network(
-        remover="glfcr:GLFCR", config="glfcr:Config", preset={"variant": "as_published"},
+        remover="glfcr:GLFCR", config="glfcr:Config", held=346, preset={"variant": "as_published"},
         summary="the same as the released code has it, for its checkpoints",
         source="Xu et al. 2022; github.com/xufangchn/GLF-CR",
     ),
     "spagan": Network(
-        remover="spagan:SpAGAN", config="spagan:Config",
+        remover="spagan:SpAGAN", config="spagan:Config", held=208,
         summary="spatial attention on red, green, blue, without radar",
         source="Pan 2020",
     ),
     "spagan-13": Network(
-        remover="spagan:SpAGAN", config="spagan:Config", preset={"bands": L1C},
+        remover="spagan:SpAGAN", config="spagan:Config", held=212, preset={"bands": L1C},
         summary="the same on all bands",
         source="Pan 2020; Xu et al. 2022, Table 1",
     ),
     "drib": Network(
-        remover="drib:TwoGANs", config="drib:Config",
+        remover="drib:TwoGANs", config="drib:Config", held=413,
         summary="radar to optical, then removal, dilated residual inception blocks",
         source="Darbaghshahi et al. 2021, Tables 1 and 2",
         assumed="padding, dropout, skips and the end of a block (see the file's head)",
     ),
     "drib-sar2opt": Network(
-        remover="drib:Translator", config="drib:TranslatorConfig",
+        remover="drib:Translator", config="drib:TranslatorConfig", held=208,
         summary="its first stage alone: red, green, blue from radar",
         source="Darbaghshahi et al. 2021, Table 3",
         assumed="as drib",
     ),
     "cyclegan-cloudmap": Network(
-        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config",
+        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config", held=145,
         summary="cycle-consistent, conditioned on the cloud map",
         source="Ebel et al. 2020, section II",
         assumed="layers of CycleGAN (the body of Table I is not at hand), artanh kept within 1 - 1e-6",
     ),
     "cyclegan-cloudmap-13": Network(
-        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config",
+        remover="cyclegan_cloudmap:CloudMapGAN", config="cyclegan_cloudmap:Config", held=167,
         preset={"bands": L1C, "radar_mean": False},
         summary="the same on all bands",
         source="Ebel et al. 2020, section II",
         assumed="as cyclegan-cloudmap; VV and VH without their mean",
     ),
     "sar2opt": Network(
-        remover="sar2opt:SAR2OPT", config="sar2opt:Config",
+        remover="sar2opt:SAR2OPT", config="sar2opt:Config", held=418,
         summary="optical from radar alone, by a U-Net",
         source="Bermudez et al. 2018; Xu et al. 2022, Table 1",
         assumed="generator and discriminator of Isola et al. 2017",
     ),
     "sar2opt-rgb": Network(
-        remover="sar2opt:SAR2OPT", config="sar2opt:Config", preset={"bands": RGB, "radar": "VV"},
+        remover="sar2opt:SAR2OPT", config="sar2opt:Config", held=418, preset={"bands": RGB, "radar": "VV"},
         summary="red, green, blue from VV",
         source="Bermudez et al. 2018; Darbaghshahi et al. 2021, Table 3",
         assumed="as sar2opt",
     ),
     "sar-opt-cgan": Network(
-        remover="sar_opt_cgan:SAROptCGAN", config="sar_opt_cgan:Config",
+        remover="sar_opt_cgan:SAROptCGAN", config="sar_opt_cgan:Config", held=418,
         summary="U-Net on image and radar",
         source="Grohnfeldt et al. 2018; Xu et al. 2022, Table 1",
         assumed="generator and discriminator of Isola et al. 2017, ranges of Xu et al. 2022",
     ),
     "simulation-fusion": Network(
-        remover="simulation_fusion:SimulationFusion", config="simulation_fusion:Config",
+        remover="simulation_fusion:SimulationFusion", config="simulation_fusion:Config", held=234,
         summary="optical simulated from radar, then fused",
         source="Gao et al. 2020; Xu et al. 2022, Table 1",
         assumed="width, norm, discriminator and ranges of the random changes (see the file's head)",
@@ -120,27 +126,27 @@ SINGLE_DATE: dict[str, Network] = {
 
 SERIES: dict[str, Network] = {
     "resnet-mono": Network(
-        remover="seq2point:MonoResNet", config="seq2point:MonoConfig",
+        remover="seq2point:MonoResNet", config="seq2point:MonoConfig", held=361,
         summary="the single-date baseline that the trunk of seq2point comes from",
         source="Ebel et al. 2022, Table I",
     ),
     "seq2point": Network(
-        remover="seq2point:Seq2Point", config="seq2point:Config",
+        remover="seq2point:Seq2Point", config="seq2point:Config", held=1460,
         summary="residual trunks per date, then convolutions over time",
         source="Ebel et al. 2022, section III-A",
     ),
     "stgan": Network(
-        remover="stgan:STGAN", config="stgan:Config",
+        remover="stgan:STGAN", config="stgan:Config", held=1775,
         summary="features of three dates joined in pairs",
         source="Sarukkai et al. 2020; Ebel et al. 2022, Table I",
     ),
     "uncrtaints": Network(
-        remover="uncrtaints:UnCRtainTS", config="uncrtaints:Config",
+        remover="uncrtaints:UnCRtainTS", config="uncrtaints:Config", held=40, held_per_date=335,
         summary="several dates weighted by attention, with a variance per pixel",
         source="Ebel et al. 2023",
     ),
     "utilise": Network(
-        remover="utilise:UTilise", config="utilise:Config",
+        remover="utilise:UTilise", config="utilise:Config", held=1740, held_per_date=10,  # less below its window of ten dates
         summary="a series in, the whole series out",
         source="Stucker et al. 2023",
     ),

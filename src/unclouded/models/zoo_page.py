@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from unclouded.models.needs import Needs
 from unclouded.models.published import KNOWN, PUBLISHED
-from unclouded.models.zoo import NETWORKS, needs_of, size
+from unclouded.models.zoo import NETWORKS, Network, needs_of, size
 
 HEAD = """# Model zoo
 
@@ -16,7 +16,8 @@ The networks, as published. Made from the code by `python -m unclouded.models.zo
 Every network takes and gives physical units (reflectance, dB), any image size, and has weights only when you load some:
 `unclouded remove ... --model NAME --weights FILE`. Sizes are counted at the published configuration; GMAC are the
 multiply-adds of convolutions and matrix products for one patch of 256 x 256 pixels, and three dates for networks that take
-a series.
+a series. MiB are what a process that restores tiles takes beyond what it reads, weights included (`benchmarks/activations.py`,
+on a processor).
 """
 
 ASSUMED = """
@@ -48,7 +49,7 @@ networks with instance norm (`cyclegan-cloudmap`, `simulation-fusion`) use the m
 
 def page() -> str:
     """The page as Markdown."""
-    networks = _table(("Name", "What it does", "Millions", "GMAC", "Needs", "Tiles", "Source"), map(_network, NETWORKS))
+    networks = _table(("Name", "What it does", "Millions", "GMAC", "MiB", "Needs", "Tiles", "Source"), map(_network, NETWORKS))
     assumed = [f"- `{name}`: {row.assumed}." for name, row in NETWORKS.items() if row.assumed]
     weights = _table(("Model", "Trained on", "Licence", "Scores", "From"), map(_weights, range(len(KNOWN))))
     kinds = [f"- `{kind}`: becomes `{p.model}`; {p.url}" for kind, p in PUBLISHED.items()]
@@ -62,7 +63,11 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 def _network(name: str) -> tuple[str, ...]:
     row, needs, (parameters, gmac) = NETWORKS[name], needs_of(name), size(name)
     tiles = f"{needs.tile} px, halo {needs.halo}, {needs.tiling}"
-    return f"`{name}`", row.summary, f"{parameters / 1e6:.2f}", f"{gmac:.0f}", _needed(needs), tiles, row.source
+    return f"`{name}`", row.summary, f"{parameters / 1e6:.2f}", f"{gmac:.0f}", _held(row), _needed(needs), tiles, row.source
+
+
+def _held(row: Network) -> str:
+    return f"{row.held}" + (f" + {row.held_per_date} per date" if row.held_per_date else "")
 
 
 def _needed(needs: Needs) -> str:
