@@ -40,4 +40,7 @@ def test_a_network_is_adapted_to_a_place_and_used_there(tmp_path):
     options = ["--date", "2024-04-21", "--model", str(tmp_path / "net"), "--out", str(tmp_path / "out"), "--json"]
     done = run(app, ["remove", str(tmp_path / "fields"), *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)[0]["manifest"]["job"]["model"] == str(tmp_path / "net")
+    job = json.loads(done.stdout)[0]["manifest"]["job"]
+    assert job["model"] == str(tmp_path / "net")
+    name, size, _ = job["weights"][0]  # other weights in the same folder are another job
+    assert name == "weights.safetensors" and size == (tmp_path / "net" / name).stat().st_size

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from unclouded.budget import BLOCK, Budget, afford
 from unclouded.errors import InputMissing, UsageError
-from unclouded.models import DEFAULT, load
+from unclouded.models import DEFAULT, load, weights_file
 from unclouded.sample import HIDING, NO_AGE, Cover, Source, Window, as_day
 from unclouded.workers import in_processes
 
@@ -129,8 +129,9 @@ def remove_clouds(
         asked = str(mask) if given is None else "auto"
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
+        trained = weights_file(model, weights)
         options = {
-            "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(weights)] if weights else []),
+            "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(trained)] if trained else []),
             "mask": str(mask), "screen": screen, "grow": grow,
             "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
             "fast": fast, "device": computing_on(remover),

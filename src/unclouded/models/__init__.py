@@ -132,10 +132,8 @@ def load(
     `name` may itself be such a file or folder. Raises UsageError for a setting the model does not have or a network without
     weights, InputMissing, InputCorrupt, InputUnsupported for weights that are not there, damaged, or of another model.
     """
-    if weights is not None:
-        return _trained(Path(weights), name, settings)
-    if name not in MODELS and (Path(name).is_dir() or Path(name).suffix == ".safetensors"):
-        return _trained(Path(name), None, settings)
+    if (file := weights_file(name, weights)) is not None:
+        return _trained(file, None if weights is None else name, settings)
     row = entry(name)
     if row.trained:
         raise UsageError(
@@ -147,11 +145,18 @@ def load(
     return remover
 
 
-def _trained(path: Path, name: str | None, settings: Mapping[str, Any] | None) -> CloudRemover:
+def weights_file(name: str, weights: str | PathLike[str] | None = None) -> Path | None:
+    """The file that `load` takes trained weights from; None where the model has none."""
+    path = Path(name) if weights is None else Path(weights)
+    if weights is None and (name in MODELS or not (path.is_dir() or path.suffix == ".safetensors")):
+        return None
+    return path / WEIGHTS if path.is_dir() else path
+
+
+def _trained(file: Path, name: str | None, settings: Mapping[str, Any] | None) -> CloudRemover:
     from unclouded.models.weights import load as load_weights
     from unclouded.models.weights import read
 
-    file = path / WEIGHTS if path.is_dir() else path
     if settings:
         raise UsageError("The settings of trained weights are fixed.", where=file, do="leave --set out.")
     if name is not None and (found := read(file).model) != name:
