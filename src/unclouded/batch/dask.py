@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CONNECT = "30s"
 LOOK = 0.1  # seconds between two looks at the outcomes
+ASK = 1.0  # seconds without an outcome after which the scheduler is asked whether it has workers
 ALONE = 60.0  # seconds without any worker after which nobody is waited for
 
 
@@ -53,13 +54,14 @@ def _as_they_come(client: Any, waiting: set[Any]) -> Iterator[Any]:
             seen = time.monotonic()
         elif waiting:
             time.sleep(LOOK)
-            if time.monotonic() - seen > ALONE:
-                if not client.scheduler_info(n_workers=-1)["workers"]:
-                    raise TryAgain(
-                        "All Dask workers are gone.", why=f"{len(waiting)} units wait and no worker came back.",
-                        do="run the same command again: finished products stay.",
-                    )  # fmt: skip
+            since = time.monotonic() - seen
+            if since > ASK and client.scheduler_info(n_workers=-1)["workers"]:
                 seen = time.monotonic()
+            elif since > ALONE:
+                raise TryAgain(
+                    "All Dask workers are gone.", why=f"{len(waiting)} units wait and no worker came back.",
+                    do="run the same command again: finished products stay.",
+                )  # fmt: skip
 
 
 def _client(kind: Any, cluster: Any) -> Any:
