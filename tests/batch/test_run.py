@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from batch.chores import Killer
 from batch.fields import write_field
+from unclouded.batch import dask
 from unclouded.batch.jobs import plan_units, write_jobs
 from unclouded.batch.run import Aside, Summary, is_there, run_jobs
 from unclouded.errors import InputMissing, TryAgain, UsageError
@@ -120,6 +122,39 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr("unclouded.batch.dask.CONNECT", "1s")
     with pytest.raises(InputMissing, match="No Dask scheduler"):
         run(jobs, executor="dask", scheduler="tcp://127.0.0.1:1")
+
+
+class Cluster:
+    """A client of Dask, its one unit and a clock: workers are there, and the unit is done, at the seconds that are said."""
+
+    def __init__(self, there, done):
+        self.now, self.there, self.done = 0.0, there, done
+        self.time = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    @property
+    def status(self):
+        return "finished" if self.now >= self.done else "pending"
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {"one": {}} if self.there(self.now) else {}}
+
+
+@pytest.mark.parametrize("gone", [range(0), range(100, 140), range(61, 62)])
+def test_a_slow_unit_is_waited_for_though_workers_come_and_go(gone, monkeypatch):
+    cluster = Cluster(there=lambda now: int(now) not in gone, done=200)
+    monkeypatch.setattr(dask, "time", cluster.time)
+    assert list(dask._as_they_come(cluster, {cluster})) == [cluster]
+
+
+def test_nobody_waits_for_workers_that_do_not_come_back(monkeypatch):
+    cluster = Cluster(there=lambda now: now < 30, done=200)
+    monkeypatch.setattr(dask, "time", cluster.time)
+    with pytest.raises(TryAgain, match="All Dask workers are gone"):
+        list(dask._as_they_come(cluster, {cluster}))
+    assert 30 + dask.ALONE - 2 < cluster.now < 30 + dask.ALONE + 2
 
 
 @pytest.mark.kill

@@ -31,6 +31,13 @@ def _scene(s2: np.ndarray, **more) -> Scene:
     return Scene.of(sample(s2, level="L2A", days=DAYS[: len(s2)], **more))
 
 
+def test_the_usual_reflectance_is_the_median_of_what_was_counted():
+    rng = np.random.default_rng(0)
+    layer = rng.random((9, 400)).astype(np.float32)
+    layer[1:][rng.random((8, 400)) < 0.5] = np.nan  # odd and even numbers, down to one
+    np.testing.assert_array_equal(screening._median(layer), np.nanmedian(layer, axis=0))
+
+
 def test_a_white_roof_is_cloud_on_one_date_and_ground_in_a_series():
     s2 = _series()
     assert np.isin(detect(_scene(s2[:1])).masks[0][ROOF], (Cover.THICK, Cover.THIN)).all()

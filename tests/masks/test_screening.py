@@ -59,6 +59,16 @@ def test_thin_cloud_is_found_at_any_date_and_nowhere_else(date, name):
     assert not np.delete(found, date, axis=0).any()
 
 
+@pytest.mark.parametrize("rows", [1, 7])
+def test_screening_is_the_same_however_many_rows_are_compared_at_once(rows, monkeypatch):
+    s2 = _series("meadow")
+    s2[4][:, *SPOT], s2[7][:, 24:35, 12:30] = _mix("cloud", 1.0), 0.4 * s2[7][:, 24:35, 12:30]
+    whole = _screen(s2)
+    assert {Cover.THIN, Cover.SHADOW} <= set(np.unique(whole).tolist())
+    monkeypatch.setattr("unclouded.masks.screening.STRIP", rows * len(DAYS) * SHAPE[1])
+    np.testing.assert_array_equal(_screen(s2), whole)
+
+
 @pytest.mark.parametrize("name", ["meadow", "soil"])
 def test_shadow_is_found_and_its_penumbra(name):
     s2 = _series(name)

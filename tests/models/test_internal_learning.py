@@ -243,6 +243,20 @@ def test_sums_at_the_border_are_as_large_as_those_inside(size: tuple[int, int], 
     assert DatesConv(2, 3, stride, "zero").border(x) == ((), ())
 
 
+def test_norms_are_the_same_however_many_dates_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(2)
+    norm, share = ClearNorm(3), torch.rand(5, 1, 8, 9, generator=draw)
+    results = []
+    for values in (1, 2 * 3 * 8 * 9, 1 << 20):
+        monkeypatch.setattr("unclouded.models.internal_network.IN_CACHE", values)
+        x = torch.rand(5, 3, 8, 9, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        made = norm(x * 1, share / share.sum())
+        results.append((made, *torch.autograd.grad(made.square().sum(), (x, norm.weight, norm.bias))))
+    for found in results[:2]:
+        torch.testing.assert_close(found, results[2], atol=1e-4, rtol=1e-5)
+    assert float(results[2][1].abs().max()) > 1e-3
+
+
 def test_fewer_products_of_repeated_pixels() -> None:
     draw = torch.Generator().manual_seed(1)
     fine, coarse = torch.randn(5, 3, 8, 14, generator=draw), torch.randn(5, 6, 4, 7, generator=draw)

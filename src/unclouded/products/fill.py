@@ -330,8 +330,9 @@ def _sigma(
     for layer in layers:
         touched = spread(_gather(hidden.astype(np.int32), layer.factor, window) > 0, layer.factor, window)
         at = _at(scene, layer)
+        beneath = touched & (source == Source.OBSERVED)
         for band in at:
-            out[band][touched & (source == Source.OBSERVED)] = SIGMA_UNKNOWN
+            out[band][beneath] = SIGMA_UNKNOWN
         if stated is not None:
             rebuilt = _gather(kept.astype(np.int32), layer.factor, window) > 0
             codes = np.full((len(at), *rebuilt.shape), SIGMA_UNKNOWN, np.uint16)
