@@ -61,7 +61,7 @@ def test_thin_cloud_is_found_at_any_date_and_nowhere_else(date, name):
 
 @pytest.mark.parametrize("rows", [1, 7])
 def test_screening_is_the_same_however_many_rows_are_compared_at_once(rows, monkeypatch):
-    s2 = _series("meadow")
+    s2 = _series("meadow") * np.linspace(0.5, 2.5, SHAPE[0], dtype=np.float32)[:, None]
     s2[4][:, *SPOT], s2[7][:, 24:35, 12:30] = _mix("cloud", 1.0), 0.4 * s2[7][:, 24:35, 12:30]
     whole = _screen(s2)
     assert {Cover.THIN, Cover.SHADOW} <= set(np.unique(whole).tolist())
