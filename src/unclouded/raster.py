@@ -15,7 +15,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ MAX_RATIO = 1_000  # decoded over stored, unless the blocks are constant
 MAX_ZIP_ENTRIES = 20_000
 MAX_ZIP_BYTES = 16 * 2**30
 MAX_ZIP_RATIO = 200
-MAX_OPEN = 48  # datasets kept open per thread
+MAX_OPEN = 128  # datasets kept open per thread
+BESIDE = 128  # pixels to the left of a window's right edge that the next window may look at: twice a halo
+MAX_BESIDE = 256 * 2**20  # bytes of pixels kept for the next windows, per thread
 
 LOCKS: Mapping[str, Any] = {
     "GDAL_PAM_ENABLED": False,  # .aux.xml would change nodata, scale, CRS
@@ -110,6 +112,33 @@ def read(dataset: DatasetReader, bands: Sequence[int], window: Window | None = N
             return dataset.read(list(bands), window=at)
     except (RasterioError, CPLE_BaseError) as error:
         raise damaged(dataset.name, error) from error
+
+
+def read_along(dataset: DatasetReader, bands: Sequence[int], window: Window) -> NDArray[Any]:
+    """`read` for windows that follow one another from left to right: of a raster from `opened`, what lies under the right
+    border of a window is kept decoded, out to the end of the tiles, and the next window of the same rows begins with it.
+    """
+    strips = _opened.strips.get(dataset)
+    step = dataset.block_shapes[0][1]
+    if strips is None or step >= dataset.width:
+        return read(dataset, bands, window)
+    right = window.col + window.width
+    edge = min(-(-right // step) * step, dataset.width)  # all tiles to here are decoded anyway
+    kept = strips.pop(tuple(bands), None)
+    if kept is not None and kept.goes_before(window):
+        there = kept.values[..., window.col - kept.at.col :]
+        first = window.col + there.shape[-1]
+        fresh = [read(dataset, bands, Window(window.row, first, window.height, edge - first))] if first < edge else []
+        values = np.concatenate([there, *fresh], axis=-1)
+    else:
+        values = read(dataset, bands, Window(window.row, window.col, window.height, edge - window.col))
+    edge = window.col + values.shape[-1]
+    if edge < dataset.width:
+        begin = max(window.col, right - BESIDE)
+        _opened.keep(
+            strips, tuple(bands), _Strip(window._replace(col=begin, width=edge - begin), values[..., begin - window.col :])
+        )
+    return values[..., : window.width]
 
 
 def create_raster(
@@ -308,12 +337,37 @@ def _constant(dataset: DatasetReader) -> bool:
 # -- open files ----------------------------------------------------------------------------------------------------
 
 
+class _Strip(NamedTuple):
+    """Decoded pixels of a raster."""
+
+    at: Window
+    values: NDArray[Any]  # (C, h, w)
+
+    def goes_before(self, window: Window) -> bool:
+        """Whether a window of the same rows begins in it."""
+        rows = (self.at.row, self.at.height) == (window.row, window.height)
+        return rows and self.at.col <= window.col < self.at.col + self.at.width
+
+
 class _Opened(threading.local):
-    """Datasets of this thread and process, the least recently used closed first."""
+    """Datasets of this thread and process, the least recently used closed first, and what of them is kept decoded."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.datasets: OrderedDict[str, DatasetReader] = OrderedDict()
+        self.strips: dict[DatasetReader, dict[tuple[int, ...], _Strip]] = {}
+
+    def keep(self, strips: dict[tuple[int, ...], _Strip], bands: tuple[int, ...], strip: _Strip) -> None:
+        """A copy of a strip, unless too much is kept already."""
+        taken = sum(one.values.nbytes for some in self.strips.values() for one in some.values())
+        if taken + strip.values.nbytes <= MAX_BESIDE:
+            strips[bands] = _Strip(strip.at, strip.values.copy())
+
+    def close_oldest(self) -> None:
+        """Close the dataset that was not used for longest."""
+        dataset = self.datasets.popitem(last=False)[1]
+        del self.strips[dataset]
+        dataset.close()
 
 
 _opened = _Opened()
@@ -322,7 +376,7 @@ _opened = _Opened()
 def opened(path: PathLike) -> DatasetReader:
     """The raster, kept open for the next window; up to MAX_OPEN per thread. A file that changed is opened anew."""
     if _opened.process != os.getpid():  # a forked child shares file offsets with its parent: start anew
-        _opened.process, _opened.datasets = os.getpid(), OrderedDict()
+        _opened.__init__()  # type: ignore[misc]
     text = os.fspath(path)
     file = text.removeprefix("/vsizip/{").partition("}/")[0] if text.startswith("/vsizip/{") else text
     try:
@@ -334,6 +388,7 @@ def opened(path: PathLike) -> DatasetReader:
     if dataset is None:
         dataset = open_raster(path)
         while len(_opened.datasets) >= MAX_OPEN:
-            _opened.datasets.popitem(last=False)[1].close()
+            _opened.close_oldest()
+        _opened.strips[dataset] = {}
     _opened.datasets[key] = dataset
     return dataset

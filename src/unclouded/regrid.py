@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputUnsupported
-from unclouded.raster import LOCKS, grid_of, read
+from unclouded.raster import LOCKS, grid_of, read_along
 from unclouded.sample import Window
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _shifted(
     if top >= bottom or left >= right:
         return np.zeros(shape, kind), np.zeros(shape, bool)
     row, col = top // factor, left // factor
-    stored = read(dataset, bands, Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col))
+    stored = read_along(dataset, bands, Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col))
     fine = stored if factor == 1 else stored.repeat(factor, 1).repeat(factor, 2)
     part = fine[:, top - row * factor : bottom - row * factor, left - col * factor : right - col * factor]
     known = np.ones(part.shape, bool) if missing is None else valid_where(part, missing)

@@ -1,7 +1,8 @@
 """Work for several processes: items out, results back as they come; a process that dies is replaced, its item tried again.
 
 Each process gets the work once, then one item at a time, so that no more than one result per process is ever under way and
-the process that an item killed is known. One thread each: the same bits however many there are.
+the process that an item killed is known. Items that follow one another go to the same process, which has just read what they
+share. One thread each: the same bits however many there are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -60,19 +62,19 @@ def in_processes(
     if count <= 1 and not (apart and items):
         yield from map(work, items)
         return
-    waiting = deque(_Task(item) for item in items)
+    waiting = _Waiting(items, count)
     crew: list[_Worker[T, R]] = []
     try:
         crew.extend(_Worker(work, cache_mib) for _ in range(count))
-        for worker in crew:
-            worker.take(waiting)
+        for place, worker in enumerate(crew):
+            worker.take(waiting.next(place))
         while busy := [worker for worker in crew if worker.task is not None]:
             ready = wait([worker.connection for worker in busy])
-            for worker in (w for w in busy if w.connection in ready):
+            for place, worker in ((n, w) for n, w in enumerate(crew) if w in busy and w.connection in ready):
                 task, done, result = worker.outcome()
                 if not done and task.failures < attempts:
-                    waiting.append(task)
-                worker.take(waiting)
+                    waiting.again(place, task)
+                worker.take(waiting.next(place))
                 if done:
                     yield result
                 elif task.failures >= attempts:
@@ -100,6 +102,28 @@ def _given_up(task: _Task[T], why: str, give_up: Callable[[T, str], R] | None) -
     )  # fmt: skip
 
 
+class _Waiting(Generic[T]):
+    """What nobody has begun: a run of neighbouring items for each process. One that is through with its own takes half of
+    the longest that is left.
+    """
+
+    def __init__(self, items: Sequence[T], count: int) -> None:
+        ends = [len(items) * n // count for n in range(count + 1)]
+        self.runs = [deque(_Task(item) for item in items[a:b]) for a, b in pairwise(ends)]
+
+    def next(self, place: int) -> _Task[T] | None:
+        """The next task for the process at `place`; None if there is none."""
+        if not self.runs[place]:
+            longest = max(self.runs, key=len)
+            half = [longest.pop() for _ in range((len(longest) + 1) // 2)]
+            self.runs[place].extend(reversed(half))
+        return self.runs[place].popleft() if self.runs[place] else None
+
+    def again(self, place: int, task: _Task[T]) -> None:
+        """A task that failed: after the others of that process."""
+        self.runs[place].append(task)
+
+
 class _Worker(Generic[T, R]):
     """One process, the pipe to it, and what it is doing."""
 
@@ -108,16 +132,16 @@ class _Worker(Generic[T, R]):
         self.process, self.connection = self._start()
         self.task: _Task[T] | None = None
 
-    def take(self, waiting: deque[_Task[T]]) -> None:
-        """Hand over the next item, to a new process if this one is gone."""
-        self.task = waiting.popleft() if waiting else None
-        if self.task is None:
+    def take(self, task: _Task[T] | None) -> None:
+        """Hand over an item, if there is one, to a new process if this one is gone."""
+        self.task = task
+        if task is None:
             return
         try:
-            self.connection.send(self.task.item)
+            self.connection.send(task.item)
         except OSError:
             self.renew()
-            self.connection.send(self.task.item)
+            self.connection.send(task.item)
 
     def outcome(self) -> tuple[_Task[T], bool, Any]:
         """The task, and (True, result) or (False, why not). Raises an UncloudedError of the work."""

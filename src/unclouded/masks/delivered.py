@@ -50,17 +50,22 @@ def scl(sample: Sample) -> Detection:
             where=sample.place.id,
             do="use --mask auto, or put scl.tif beside each s2.tif; L1C products never have one.",
         )
-    if sample.scl.size and int(sample.scl.max()) >= len(SCL):
+    return Detection(
+        classes=scl_classes(sample.scl, sample.s2_valid, sample.place.id),
+        probability=np.where(sample.s2_valid, _SCL_PROBABILITY[sample.scl], np.float32(0)),
+    )
+
+
+def scl_classes(codes: NDArray[np.uint8], valid: NDArray[np.bool_], where: str) -> NDArray[np.uint8]:
+    """Sen2Cor's codes in our classes, any shape; NODATA where nothing is valid. Raises InputUnsupported for a code above 11."""
+    if codes.size and int(codes.max()) >= len(SCL):
         raise InputUnsupported(
-            f"The scene classification holds the code {int(sample.scl.max())}.",
-            where=sample.place.id,
+            f"The scene classification holds the code {int(codes.max())}.",
+            where=where,
             why=f"Sen2Cor's codes end at {len(SCL) - 1}.",
             do="check that the file is an SCL layer; give other masks with --mask FILE.",
         )
-    return Detection(
-        classes=with_nodata(_SCL_CLASS[sample.scl], sample.s2_valid),
-        probability=np.where(sample.s2_valid, _SCL_PROBABILITY[sample.scl], np.float32(0)),
-    )
+    return with_nodata(_SCL_CLASS[codes], valid)
 
 
 def kind_of(values: NDArray[np.floating]) -> Kind:

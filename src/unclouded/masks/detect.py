@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from unclouded.errors import InputUnsupported, UsageError
 from unclouded.masks import MASKS, screening, shadow
+from unclouded.masks.delivered import scl_classes
 from unclouded.masks.detection import Detector, Look
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
@@ -37,6 +38,7 @@ BECAUSE = {
     "sixband": "fits, and measured better than the thresholds of the papers",
 }
 GROW_METRES = 20.0
+CORNER = Window(0, 0, 1, 1)  # enough to see whether there is a layer
 BLOCK = 512
 BLOCK_BYTES = 256 * 2**20  # what the reflectances of one block may take while it is screened
 GROWN_ORDER = (Cover.THICK, Cover.THIN, Cover.SHADOW)  # whose margin wins; a defect (OTHER) has none
@@ -81,19 +83,23 @@ def detect(
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
     apart = out is not None and workers > 1 and len(chosen) > 1
     shared: Maps = (str(out), shape) if apart else maps
-    restored = _targeted(scene, wanted) if wanted is not None else np.ones(len(chosen), bool)
-    work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if apart else workers)
-    found = dict(in_processes(work, range(len(chosen)), workers if apart else 1))
-    shades = [found[i] for i in range(len(chosen))]
+    restored = np.array([wanted is None or day in wanted for day in scene.dates])
     screened = screen and len(chosen) >= screening.FEWEST
-    counts = _decide(bare, chosen, shared, screened, grow, block, _targeted(scene, wanted), workers)
+    laid = tuple(i for i, c in enumerate(chosen) if screened and not restored[i] and c.name == "scl" and _has_scl(bare, i))
+    work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if apart else workers)
+    shades = dict(in_processes(work, [i for i in range(len(chosen)) if i not in laid], workers if apart else 1))
+    deciding = _Deciding(
+        bare, shared, laid, final=np.array([c.final for c in chosen]), trusted=restored & (wanted is not None),
+        screened=screened, metres=grow,
+    )  # fmt: skip
+    counts = _decide(deciding, block, workers)
     for i in range(len(maps)):
         maps[i] >>= np.uint8(4)
     record = {
         "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, len(chosen), screening.FEWEST),
         "bright_ground": _screen_record(screen, len(chosen), screening.STAYS),
         "dates": {
-            str(day): _date_record(*one) for day, *one in zip(scene.dates, chosen, counts, shades, strict=True)
+            str(day): _date_record(chosen[i], counts[i], shades.get(i)) for i, day in enumerate(scene.dates)
         },
     }  # fmt: skip
     return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
@@ -118,13 +124,12 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
     """
     if mask not in ("auto", *MASKS):
         raise UsageError(f"There is no cloud detector '{mask}'.", do=f"choose auto, {', '.join(MASKS)}.")
-    corner = Window(0, 0, 1, 1)
     final = targets is None or scene.dates[i] in targets
-    if mask in ("auto", "file") and scene.source.given(i, corner) is not None:
+    if mask in ("auto", "file") and scene.source.given(i, CORNER) is not None:
         return Choice("file", "the date has a mask file", final)
     if mask not in ("auto", "file"):
         return Choice(mask, "asked for")
-    if scene.place.level == "L2A" and scene.source.scl(i, corner) is not None:
+    if scene.place.level == "L2A" and _has_scl(scene, i):
         return Choice("scl", "L2A with its scene classification")
     against = {name: MASKS[name].lacks(scene.place) for name in AUTO}
     for name in AUTO:
@@ -142,6 +147,10 @@ def choose(scene: Scene, i: int, mask: str, targets: set[np.datetime64] | None =
     )
 
 
+def _has_scl(scene: Scene, i: int) -> bool:
+    return scene.source.scl(i, CORNER) is not None
+
+
 def _mapped(maps: Maps) -> NDArray[np.uint8]:
     """The class maps, in this process or in one that shares them."""
     return np.memmap(maps[0], np.uint8, "r+", shape=maps[1]) if isinstance(maps, tuple) else maps
@@ -150,7 +159,8 @@ def _mapped(maps: Maps) -> NDArray[np.uint8]:
 def _detect_one(
     scene: Scene, names: Sequence[str], restored: NDArray[np.bool_], block: int, maps: Maps, threads: int, i: int
 ) -> tuple[int, dict[str, Any] | None]:
-    """A layer delivered with a date that is not restored is taken where the bands that screening looks at were measured."""
+    """A layer delivered with a date that is not restored is taken where the bands that screening looks at were measured
+    (an SCL only where there is no screening, see `_Deciding.laid`)."""
     detector = MASKS[names[i]]
     lean = screening.bands(scene.place.bands) if detector.delivered and not restored[i] else set()
     return i, _detect_date(scene.only(lean) if lean else scene, i, detector, block, _mapped(maps)[i], threads)
@@ -204,55 +214,57 @@ def sun_of(scene: Scene, i: int) -> Sun | None:
     return sun_over(scene.place, scene.dates[i])
 
 
-def _decide(
-    scene: Scene,
-    chosen: Sequence[Choice],
-    maps: Maps,
-    screen: bool,
-    metres: float,
-    block: int,
-    trusted: NDArray[np.bool_],
-    workers: int,
-) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class _Deciding:
+    """What every window of `_decide` works with."""
+
+    scene: Scene
+    maps: Maps
+    laid: tuple[int, ...]  # dates that are not restored and have an SCL: it is laid over what screening reads of them
+    final: NDArray[np.bool_]  # (T,)
+    trusted: NDArray[np.bool_]  # (T,)
+    screened: bool
+    metres: float
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a window that it depends on."""
+        pixel = pixel_metres(self.scene.place)
+        return reach(self.metres, pixel) + (screening.halo(pixel) + screening.ground_halo(pixel) if self.screened else 0)
+
+
+def _decide(deciding: _Deciding, block: int, workers: int) -> NDArray[np.int64]:
     """Write the classes as decided into the high bits.
 
     Counts (T, 5): valid, clear as detected, cloud and shadow screened, cloud that is bright ground.
     """
-    pixel = pixel_metres(scene.place)
-    halo = reach(metres, pixel) + (screening.halo(pixel) + screening.ground_halo(pixel) if screen else 0)
-    final = np.array([c.final for c in chosen])
-    windows = list(scene.blocks(_side(block, halo, len(chosen)) if screen else block))
-    work = partial(_decide_window, scene, final, maps, screen, metres, halo, trusted)
-    counts = np.zeros((len(chosen), 5), np.int64)
-    for some in (in_processes if isinstance(maps, tuple) else in_threads)(work, windows, workers):
+    dates = len(deciding.final)
+    windows = list(deciding.scene.blocks(*_sides(block, deciding.halo, dates) if deciding.screened else (block, block)))
+    counts = np.zeros((dates, 5), np.int64)
+    apart = isinstance(deciding.maps, tuple)
+    for some in (in_processes if apart else in_threads)(partial(_decide_window, deciding), windows, workers):
         counts += some
     return counts
 
 
-def _decide_window(
-    scene: Scene,
-    final: NDArray[np.bool_],
-    shared: Maps,
-    screen: bool,
-    metres: float,
-    halo: int,
-    trusted: NDArray[np.bool_],
-    window: Window,
-) -> NDArray[np.int64]:
+def _decide_window(by: _Deciding, window: Window) -> NDArray[np.int64]:
     """One window of `_decide`. It changes only its own bytes, and of those only bits that no other window looks at."""
-    pixel, maps = pixel_metres(scene.place), _mapped(shared)
-    around = window.grow(halo, scene.shape)
+    pixel, maps = pixel_metres(by.scene.place), _mapped(by.maps)
+    around = window.grow(by.halo, by.scene.shape)
     inside = (slice(None), *window.inside(around).slices)
+    final = by.final[:, None, None]
     found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
     missed, ground = np.zeros_like(found), np.zeros(found.shape, bool)
-    lean = _read_lean(scene, around) if screen else None
+    lean = _read_lean(by.scene, around) if by.screened else None
     if lean is not None:
-        ground = screening.bright_ground(lean, found, pixel) & ~final[:, None, None]
+        for i in by.laid:
+            found[i] = scl_classes(np.asarray(by.scene.source.scl(i, around)), lean.s2_valid[i], by.scene.place.id)
+        ground = screening.bright_ground(lean, found, pixel) & ~final
     kept = np.where(ground, np.uint8(Cover.CLEAR), found)
-    decided = np.where(final[:, None, None], found, widen(kept, metres, pixel))
+    decided = np.where(final, found, widen(kept, by.metres, pixel))
     if lean is not None:
-        missed = screening.screen(lean, decided, pixel, trusted)
-        missed[final] = 0
+        missed = screening.screen(lean, decided, pixel, by.trusted)
+        missed[by.final] = 0
         decided = np.where(missed > 0, missed, decided)
     maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
     return np.stack([
@@ -260,10 +272,6 @@ def _decide_window(
         (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
         ground[inside].sum((1, 2)),
     ], axis=1)  # fmt: skip
-
-
-def _targeted(scene: Scene, wanted: set[np.datetime64] | None) -> NDArray[np.bool_]:
-    return np.array([wanted is not None and day in wanted for day in scene.dates])
 
 
 def widen(classes: NDArray[np.uint8], metres: float, pixel: Pixel) -> NDArray[np.uint8]:
@@ -275,10 +283,14 @@ def widen(classes: NDArray[np.uint8], metres: float, pixel: Pixel) -> NDArray[np
     return wide
 
 
-def _side(block: int, halo: int, dates: int) -> int:
-    """The block size that keeps the layers of all dates (four bands, eight references) within `BLOCK_BYTES`."""
-    fits = int((BLOCK_BYTES / (dates * 12 * 4)) ** 0.5) - 2 * halo
-    return max(32, min(block, fits))
+def _sides(block: int, halo: int, dates: int) -> tuple[int, int]:
+    """Height and width of windows that keep the layers of all dates (four bands, eight references) within `BLOCK_BYTES`.
+
+    Up to twice as high as wide: from left to right neighbours share what they read, from row to row they do not.
+    """
+    pixels = BLOCK_BYTES / (dates * 12 * 4)
+    width = max(32, min(block, int(pixels**0.5) - 2 * halo))
+    return max(width, min(2 * block, int(pixels / (width + 2 * halo)) - 2 * halo)), width
 
 
 def _read_lean(scene: Scene, window: Window) -> Sample:

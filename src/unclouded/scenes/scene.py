@@ -108,11 +108,12 @@ class Scene:
         """The whole scene."""
         return Window(0, 0, *self.shape)
 
-    def blocks(self, size: int) -> Iterator[Window]:
-        """The scene in windows of at most `size` x `size`, row by row."""
+    def blocks(self, size: int, width: int | None = None) -> Iterator[Window]:
+        """The scene in windows of at most `size` x `size` (or x `width`), row by row."""
+        across = width or size
         for row in range(0, self.shape[0], size):
-            for col in range(0, self.shape[1], size):
-                yield Window(row, col, min(size, self.shape[0] - row), min(size, self.shape[1] - col))
+            for col in range(0, self.shape[1], across):
+                yield Window(row, col, min(size, self.shape[0] - row), min(across, self.shape[1] - col))
 
     def read(
         self, window: Window | None = None, *, target: np.datetime64 | None = None, only: Sequence[int] | None = None

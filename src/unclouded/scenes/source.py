@@ -258,14 +258,16 @@ def _gather(
     radar: StoredRadar | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands from one or several files on a target: each file is read once. `missing` None: values as stored."""
+    prepare = None if radar is None else _as_power(radar)
     values: list[NDArray[Any]] = [np.empty(0)] * len(where)
     valid: list[NDArray[np.bool_]] = [np.empty(0, bool)] * len(where)
     for path in dict.fromkeys(p.path for p in where):
         mine = [n for n, p in enumerate(where) if p.path == path]
-        prepare = None if radar is None else _as_power(radar)
         pixels, known = read_onto(
             opened(path), [where[n].band for n in mine], target, missing=missing, resampling=resampling, prepare=prepare
         )
+        if len(mine) == len(where):
+            return pixels, known
         for position, n in enumerate(mine):
             values[n], valid[n] = pixels[position], known[position]
     return np.stack(values), np.stack(valid)
