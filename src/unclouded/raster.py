@@ -39,7 +39,7 @@ MAX_ZIP_ENTRIES = 20_000
 MAX_ZIP_BYTES = 16 * 2**30
 MAX_ZIP_RATIO = 200
 MAX_OPEN = 128  # datasets kept open per thread
-BESIDE = 128  # pixels to the left of a window's right edge that the next window may look at: twice a halo
+BESIDE = 192  # pixels to the left of the right edge of a window that the next one may look at: two halos and a cell
 MAX_BESIDE = 256 * 2**20  # bytes of pixels kept for the next windows, per thread
 
 LOCKS: Mapping[str, Any] = {
@@ -116,7 +116,7 @@ def read(dataset: DatasetReader, bands: Sequence[int], window: Window | None = N
 
 def read_along(dataset: DatasetReader, bands: Sequence[int], window: Window) -> NDArray[Any]:
     """`read` for windows that follow one another from left to right: of a raster from `opened`, what lies under the right
-    border of a window is kept decoded, out to the end of the tiles, and the next window of the same rows begins with it.
+    border of a window is kept decoded, out to the end of the tiles, and the next, of the same rows or fewer, begins with it.
     """
     strips = _opened.strips.get(dataset)
     step = dataset.block_shapes[0][1]
@@ -126,7 +126,8 @@ def read_along(dataset: DatasetReader, bands: Sequence[int], window: Window) -> 
     edge = min(-(-right // step) * step, dataset.width)  # all tiles to here are decoded anyway
     kept = strips.pop(tuple(bands), None)
     if kept is not None and kept.goes_before(window):
-        there = kept.values[..., window.col - kept.at.col :]
+        top = window.row - kept.at.row
+        there = kept.values[:, top : top + window.height, window.col - kept.at.col :]
         first = window.col + there.shape[-1]
         fresh = [read(dataset, bands, Window(window.row, first, window.height, edge - first))] if first < edge else []
         values = np.concatenate([there, *fresh], axis=-1)
@@ -344,8 +345,8 @@ class _Strip(NamedTuple):
     values: NDArray[Any]  # (C, h, w)
 
     def goes_before(self, window: Window) -> bool:
-        """Whether a window of the same rows begins in it."""
-        rows = (self.at.row, self.at.height) == (window.row, window.height)
+        """Whether it has all rows of a window, which begins in it."""
+        rows = self.at.row <= window.row and window.row + window.height <= self.at.row + self.at.height
         return rows and self.at.col <= window.col < self.at.col + self.at.width
 
 

@@ -87,6 +87,13 @@ class Window(NamedTuple):
         return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
 
 
+def around(windows: Sequence[Window]) -> Window:
+    """The smallest window that holds all of these."""
+    row, col = min(w.row for w in windows), min(w.col for w in windows)
+    bottom, right = max(w.row + w.height for w in windows), max(w.col + w.width for w in windows)
+    return Window(row, col, bottom - row, right - col)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where and how an image was taken: an id, band names in order, processing level, and the pixel grid (None: unknown)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.sample import HIDING, Batch, Cover, Window, as_day
+from unclouded.sample import HIDING, Batch, Cover, Window, around, as_day
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
@@ -149,7 +149,7 @@ def _predicted(
     together = needs.tile is None and needs.tiling == "exact" and needs.multiple_of == 1
     found = {}
     for lot in _neighbours(patches, AREA) if together else [[patch] for patch in patches]:
-        outer = _around(lot)
+        outer = around(lot)
         s2, sigma = predict(remover, scene, outer, date)
         for patch in lot:
             at = (slice(None), *patch.inside(outer).slices)
@@ -163,12 +163,6 @@ def _neighbours(patches: list[Window], side: int) -> list[list[Window]]:
     for patch in patches:
         lots.setdefault((patch.row // side, patch.col // side), []).append(patch)
     return list(lots.values())
-
-
-def _around(patches: list[Window]) -> Window:
-    row, col = min(p.row for p in patches), min(p.col for p in patches)
-    bottom, right = max(p.row + p.height for p in patches), max(p.col + p.width for p in patches)
-    return Window(row, col, bottom - row, right - col)
 
 
 def predict(

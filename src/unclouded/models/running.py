@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from unclouded.errors import BudgetTooSmall, UsageError
 from unclouded.models.single_date import SingleDate
-from unclouded.sample import Batch, Prediction, Window
+from unclouded.sample import Batch, Prediction, Window, around
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover, Needs
     from unclouded.scenes.scene import Scene
 
+DECODED = 256  # pixels: the usual tile of a GeoTIFF
 MOST = 8  # windows in a batch: a block has a few dozen tiles, and some must be left to read ahead
 STAGED = 256 * 2**20  # bytes of a batch before it is on the device
 COPIES = 3  # of it: the batch at work, and the next one as read and as stacked
@@ -37,8 +39,19 @@ def predictions(remover: CloudRemover, scene: Scene, date: np.datetime64, window
     if isinstance(remover, OnDevice):
         yield from remover.over(scene, date, windows)
         return
-    for window in windows:
-        yield remover(read(scene, date, [window]))
+    whole = remover.needs.tile is None and _squares([around(windows)]) < _squares(windows)
+    for some in [list(windows)] if whole else [[window] for window in windows]:
+        samples = deque(scene.read_together(some, target=date))
+        while samples:
+            yield remover(Batch.stack([samples.popleft()]))
+
+
+def _squares(windows: Sequence[Window]) -> int:
+    """How many squares of `DECODED` pixels have to be decoded for windows that are read one by one."""
+    return sum(
+        prod((first + size - 1) // DECODED - first // DECODED + 1 for first, size in zip(window[:2], window[2:], strict=True))
+        for window in windows
+    )
 
 
 def read(scene: Scene, date: np.datetime64, windows: Sequence[Window]) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, RecordError
-from unclouded.sample import HIDING, Cover, Days, Place, Sample, Window, as_day
+from unclouded.sample import HIDING, Cover, Days, Place, Sample, Window, around, as_day
 from unclouded.units import to_reflectance
 
 if TYPE_CHECKING:
@@ -119,34 +119,37 @@ class Scene:
         self, window: Window | None = None, *, target: np.datetime64 | None = None, only: Sequence[int] | None = None
     ) -> Sample:
         """Reflectance, radar and masks of a window (inside the scene) for all dates, or only the S2 dates `only`."""
-        at = self.window if window is None else window
-        if at.row < 0 or at.col < 0 or at.row + at.height > self.shape[0] or at.col + at.width > self.shape[1]:
-            raise RecordError(f"Window {tuple(at)} reaches outside the scene of {self.shape} pixels.")
-        chosen = range(len(self.dates)) if only is None else sorted(only)
-        s2, valid = self._images(at, list(chosen))
-        dates = self.dates[list(chosen)]
+        return self.read_together([self.window if window is None else window], target=target, only=only)[0]
+
+    def read_together(
+        self, windows: Sequence[Window], *, target: np.datetime64 | None = None, only: Sequence[int] | None = None
+    ) -> list[Sample]:
+        """`read` of several windows near each other: date by date, what holds them all is read once."""
+        outer = windows[0] if len(windows) == 1 else around(windows)
+        if (
+            outer.row < 0
+            or outer.col < 0
+            or outer.row + outer.height > self.shape[0]
+            or outer.col + outer.width > self.shape[1]
+        ):
+            raise RecordError(f"Window {tuple(outer)} reaches outside the scene of {self.shape} pixels.")
+        chosen = list(range(len(self.dates)) if only is None else sorted(only))
+        dates = self.dates[chosen]
         index = None
         if target is not None and (found := np.flatnonzero(dates == as_day(target))).size:
             index = int(found[0])
-        return Sample(
-            place=self.place.at(at),
-            s2=s2, s2_valid=valid, s2_dates=dates,
-            **self._radar(at),
-            cloud=None if self.masks is None else self._cloud(at, list(chosen)),
-            scl=_stack([self.source.scl(i, at) for i in chosen], 0),
-            given=_stack([self.source.given(i, at) for i in chosen], np.nan),
-            target_date=None if target is None else as_day(target), target_index=index,
-        )  # fmt: skip
-
-    def _images(self, at: Window, chosen: list[int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if len(chosen) == 1:
-            image, measured = self.source.s2(chosen[0], at)
-            return image[None], measured[None]
-        s2 = np.empty((len(chosen), len(self.place.bands), at.height, at.width), np.float32)
-        valid = np.empty((len(chosen), at.height, at.width), bool)
-        for n, i in enumerate(chosen):
-            s2[n], valid[n] = self.source.s2(i, at)
-        return s2, valid
+        images = _cut(lambda i: self.source.s2(i, outer), chosen, windows, outer, len(self.place.bands))
+        radars = self._radars(windows, outer)
+        scl, given = [self.source.scl(i, outer) for i in chosen], [self.source.given(i, outer) for i in chosen]
+        return [
+            Sample(
+                place=self.place.at(window), s2=s2, s2_valid=valid, s2_dates=dates, **radar,
+                cloud=None if self.masks is None else self._cloud(window, chosen),
+                scl=_stack(scl, 0, window.inside(outer)), given=_stack(given, np.nan, window.inside(outer)),
+                target_date=None if target is None else as_day(target), target_index=index,
+            )
+            for window, (s2, valid), radar in zip(windows, images, radars, strict=True)
+        ]  # fmt: skip
 
     def only(self, bands: Collection[str]) -> Scene:
         """The same scene with some of its bands, in its own order; a pixel is valid where these were measured.
@@ -161,14 +164,11 @@ class Scene:
         source = Picked(self.source, at) if narrow is None else narrow(kept)
         return replace(self, place=replace(self.place, bands=kept), source=source)
 
-    def _radar(self, at: Window) -> dict[str, Any]:
+    def _radars(self, windows: Sequence[Window], outer: Window) -> list[dict[str, Any]]:
         if self.s1_dates is None or not len(self.s1_dates):
-            return {}
-        s1 = np.empty((len(self.s1_dates), 2, at.height, at.width), np.float32)
-        valid = np.empty((len(self.s1_dates), at.height, at.width), bool)
-        for k in range(len(self.s1_dates)):
-            s1[k], valid[k] = self.source.s1(k, at)
-        return {"s1": s1, "s1_valid": valid, "s1_dates": self.s1_dates, "s1_orbits": self.s1_orbits}
+            return [{}] * len(windows)
+        cut = _cut(lambda k: self.source.s1(k, outer), range(len(self.s1_dates)), windows, outer, 2)
+        return [{"s1": s1, "s1_valid": valid, "s1_dates": self.s1_dates, "s1_orbits": self.s1_orbits} for s1, valid in cut]
 
     def _cloud(self, at: Window, chosen: list[int]) -> NDArray[np.float32]:
         assert self.masks is not None
@@ -230,11 +230,31 @@ class Scene:
         return self.with_masks(masks)
 
 
-def _stack(layers: list[NDArray[Any] | None], fill: float) -> NDArray[Any] | None:
+def _cut(
+    image: Callable[[int], tuple[NDArray[np.float32], NDArray[np.bool_]]], chosen: Sequence[int], windows: Sequence[Window],
+    outer: Window, channels: int,
+) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:  # fmt: skip
+    """Values (T, C, h, w) and validity (T, h, w) of every window, from images (C, H, W) and (H, W) of `outer`."""
+    if len(chosen) == 1 and list(windows) == [outer]:
+        values, valid = image(chosen[0])
+        return [(values[None], valid[None])]
+    made = [
+        (np.empty((len(chosen), channels, w.height, w.width), np.float32), np.empty((len(chosen), w.height, w.width), bool))
+        for w in windows
+    ]
+    for n, i in enumerate(chosen):
+        values, valid = image(i)
+        for window, (some, known) in zip(windows, made, strict=True):
+            at = window.inside(outer).slices
+            some[n], known[n] = values[(slice(None), *at)], valid[at]
+    return made
+
+
+def _stack(layers: list[NDArray[Any] | None], fill: float, at: Window) -> NDArray[Any] | None:
     some = next((layer for layer in layers if layer is not None), None)
     if some is None:
         return None
-    return np.stack([np.full_like(some, fill) if layer is None else layer for layer in layers])
+    return np.stack([np.full_like(some, fill) if layer is None else layer for layer in layers])[(..., *at.slices)]
 
 
 @dataclass(frozen=True)

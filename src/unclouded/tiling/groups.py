@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unclouded.sample import Window
+from unclouded.sample import Window, around
 
 Outer = Callable[[Window], Window]
 CELL = 64  # pixels: groups are found on a lattice of this width
@@ -23,7 +23,7 @@ def groups(wanted: NDArray[np.bool_], block: Window, outer: Outer) -> list[Windo
     found = [_exact(wanted, rows, cols, block) for rows, cols in ndimage.find_objects(labels, count)]
     while (pair := _worth_joining(found, outer)) is not None:
         one, other = (found[n] for n in pair)
-        found = [w for w in found if w not in (one, other)] + [_around(one, other)]
+        found = [w for w in found if w not in (one, other)] + [around([one, other])]
     return sorted(set(found))
 
 
@@ -44,17 +44,10 @@ def _exact(wanted: NDArray[np.bool_], rows: slice, cols: slice, block: Window) -
 def _worth_joining(found: list[Window], outer: Outer) -> tuple[int, int] | None:
     for i, one in enumerate(found):
         for j in range(i + 1, len(found)):
-            if _pixels(outer(_around(one, found[j]))) <= _pixels(outer(one)) + _pixels(outer(found[j])):
+            if _pixels(outer(around([one, found[j]]))) <= _pixels(outer(one)) + _pixels(outer(found[j])):
                 return i, j
     return None
 
 
 def _pixels(window: Window) -> int:
     return window.height * window.width
-
-
-def _around(one: Window, other: Window) -> Window:
-    row, col = min(one.row, other.row), min(one.col, other.col)
-    bottom = max(one.row + one.height, other.row + other.height)
-    right = max(one.col + one.width, other.col + other.width)
-    return Window(row, col, bottom - row, right - col)
