@@ -109,18 +109,13 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
     layers = {part: band(sample, name) for part, name in names.items() if name is not None}
     if not layers.keys() & {"blue", "red"}:
         return found
-    trusts = trusted is not None and bool(trusted.any()) and "nir" in layers
-    if trusts:
-        layers["light"] = layers["nir"]  # compared with the brighter side in time, where shadow takes the darker one
     days = sample.s2_dates.astype(np.int64)
     asked = (classes == Cover.CLEAR) & sample.s2_valid
-    ground = _mended_grounds(layers, asked, days)
-    if trusts and trusted is not None:
-        some = (
-            {part: layer[trusted] for part, layer in layers.items()},
-            {part: layer[trusted] for part, layer in ground.items()},
-        )
-        asked[trusted] &= ~lit(*some, asked[trusted], pixel)
+    at = np.flatnonzero(trusted) if trusted is not None and "nir" in layers else np.arange(0)
+    ground, light = _mended_grounds(layers, asked, days, at)
+    if len(at):
+        there, usual = ({part: layer[at] for part, layer in both.items()} for both in (layers, ground))
+        asked[at] &= ~lit(there, usual, light, asked[at], pixel)
     strong, weak = (_all_suspects(layers, ground, limits) for limits in (STRONG, WEAK))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
         core = opened(strong[n] & asked, _narrow(pixel), pixel)
@@ -174,11 +169,16 @@ def ground_halo(pixel: Pixel) -> int:
     return max(2 * reach(_narrow(pixel), pixel), reach(RIM_METRES, pixel))
 
 
-def _mended_grounds(layers: dict[str, Image], asked: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
+def _mended_grounds(
+    layers: dict[str, Image], asked: Mask, days: NDArray[np.int64], at: NDArray[np.intp]
+) -> tuple[dict[str, Image], Image]:
     """`grounds`, looked at again without what a first look finds, where it finds anything: a missed cloud spoils what is
-    beside it. A few rows at a time, which stay in the processor's cache.
+    beside it. Also the ground of dates `at` in near infrared where its brighter side in time counts: (len(at), H, W).
+
+    A few rows at a time, which stay in the processor's cache.
     """
     ground = {part: np.empty_like(layer) for part, layer in layers.items()}
+    light = np.empty((len(at), *asked.shape[1:]), np.float32)
     for rows in _strips(asked.shape):
         some, seen = {part: layer[:, rows] for part, layer in layers.items()}, asked[:, rows]
         first = grounds(some, seen, days)
@@ -192,7 +192,9 @@ def _mended_grounds(layers: dict[str, Image], asked: Mask, days: NDArray[np.int6
             if again:
                 layer[:, where] = again[part]
             ground[part][:, rows] = layer
-    return ground
+        if len(at):
+            light[:, rows] = grounds({"light": some["nir"]}, seen & ~spoilt, days, at)["light"]
+    return ground, light
 
 
 def _strips(shape: tuple[int, ...]) -> list[slice]:
@@ -230,27 +232,30 @@ def _all_suspects(layers: dict[str, Image], ground: dict[str, Image], limits: Li
     return cloud, dark
 
 
-def lit(layers: dict[str, Image], ground: dict[str, Image], asked: Mask, pixel: Pixel) -> Mask:
+def lit(layers: dict[str, Image], ground: dict[str, Image], light: Image, asked: Mask, pixel: Pixel) -> Mask:
     """Areas (T, H, W) where near infrared rises more than blue: stronger light, not cloud. Means over LIGHT_METRES."""
     bright = "blue" if "blue" in layers else "red"
-    excess = layers["light"] - ground["light"] - LIGHT * (layers[bright] - ground[bright])
+    excess = layers["nir"] - light - LIGHT * (layers[bright] - ground[bright])
     total = np.where(asked & np.isfinite(excess), excess, 0).astype(np.float64)
     for axis, side in ((1, pixel[0]), (2, pixel[1])):  # plain sums: a running mean would depend on where a block begins
         total = ndimage.correlate1d(total, np.ones(2 * int(LIGHT_METRES / 2 / side + 1e-9) + 1), axis, mode="constant")
     return total > 0
 
 
-def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> dict[str, Image]:
-    """What the ground may look like in each layer (T, ...): the more cloud-like (visible) or shadow-like (infrared) of what
-    was seen before and after, so that only what differs from both stands out. NaN with fewer than `SUPPORT` observations.
+def grounds(
+    layers: dict[str, Image], seen: Mask, days: NDArray[np.int64], at: NDArray[np.intp] | None = None
+) -> dict[str, Image]:
+    """What the ground may look like in each layer (T, ...), on all dates or those `at`: the more cloud-like (visible) or
+    shadow-like (infrared) of what was seen before and after, so that only what differs from both stands out. NaN with fewer
+    than `SUPPORT` observations.
     """
     signs = [1 if part in ("blue", "red", "light") else -1 for part in layers]  # infrared is turned over: dark stands out there
-    shape = seen.shape
+    shape, wanted = seen.shape, np.arange(len(days)) if at is None else at
     stack = np.empty((shape[0], len(layers), *shape[1:]), np.float32)
     for k, (sign, layer) in enumerate(zip(signs, layers.values(), strict=True)):
         np.multiply(layer, np.float32(sign), out=stack[:, k])
-    before, earlier = _beside(stack, seen, days)
-    after, later = _beside(stack[::-1], seen[::-1], -days[::-1])
+    before, earlier = _beside(stack, seen, days, wanted)
+    after, later = _beside(stack[::-1], seen[::-1], -days[::-1], len(days) - 1 - wanted[::-1])
     ground = np.fmax(before, after[::-1], out=before)
     few = earlier + later[::-1] < SUPPORT
     found = {}
@@ -260,21 +265,24 @@ def grounds(layers: dict[str, Image], seen: Mask, days: NDArray[np.int64]) -> di
     return found
 
 
-def _beside(stack: Image, seen: Mask, days: NDArray[np.int64]) -> tuple[Image, NDArray[np.int8]]:
-    """For every date of (T, R, ...) the middle of the three nearest earlier values seen, and how many there are (T, ...).
-
-    Of two values the lower is taken, the one that no missed cloud has spoiled; without any, NaN.
+def _beside(stack: Image, seen: Mask, days: NDArray[np.int64], wanted: NDArray[np.intp]) -> tuple[Image, NDArray[np.int8]]:
+    """For every wanted date (ascending) of (T, R, ...) the middle of the three nearest earlier values seen, and how many
+    there are. Of two values the lower is taken, the one that no missed cloud has spoiled; without any, NaN.
     """
-    middle, count = np.full(stack.shape, np.nan, np.float32), np.zeros(seen.shape, np.int8)
+    middle = np.full((len(wanted), *stack.shape[1:]), np.nan, np.float32)
+    count = np.zeros((len(wanted), *seen.shape[1:]), np.int8)
     nearest = np.zeros((3, *stack.shape[1:]), np.float32)  # newest first
     when = np.full((3, *seen.shape[1:]), np.iinfo(np.int32).min // 2, np.int32)
-    for t in range(1, len(days)):
+    places = {int(t): n for n, t in enumerate(wanted)}
+    for t in range(1, max(places, default=0) + 1):
         for slots, newest in ((nearest, stack[t - 1]), (when, np.int32(days[t - 1]))):
             for older, newer in ((slots[2], slots[1]), (slots[1], slots[0]), (slots[0], newest)):
                 np.copyto(older, newer, where=seen[t - 1])
-        count[t] = (when >= days[t] - DAYS).sum(axis=0, dtype=np.int8)
+        if (n := places.get(t)) is None:
+            continue
+        count[n] = (when >= days[t] - DAYS).sum(axis=0, dtype=np.int8)
         lower, upper = np.minimum(nearest[0], nearest[1]), np.maximum(nearest[0], nearest[1])
-        middle[t] = np.maximum(lower, np.minimum(upper, nearest[2]))
+        middle[n] = np.maximum(lower, np.minimum(upper, nearest[2]))
         for number, value in ((2, lower), (1, nearest[0]), (0, np.float32(np.nan))):
-            np.copyto(middle[t], value, where=count[t] == number)
+            np.copyto(middle[n], value, where=count[n] == number)
     return middle, count

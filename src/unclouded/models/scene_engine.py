@@ -213,9 +213,18 @@ def inducing(stack: Stack, cell: Cell, count: int, seed: int, alone: bool = Fals
     rows, cols = np.nonzero(seen)
     distance = ndimage.distance_transform_edt(~cell.hidden)[rows, cols]
     u = hashed(rows + cell.around[0].start + stack.row, cols + cell.around[1].start + stack.col, seed)
-    first = np.argsort(-np.log(u) * (2 + distance), kind="stable")[:count]
+    first = smallest(-np.log(u) * (2 + distance), count)
     out[rows[first], cols[first]] = True
     return out
+
+
+def smallest(keys: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Positions of the `count` smallest keys (N,), in no order; of equal ones the first."""
+    if len(keys) <= count:
+        return np.arange(len(keys))
+    last = np.partition(keys, count - 1)[count - 1]
+    below = np.flatnonzero(keys < last)
+    return np.concatenate([below, np.flatnonzero(keys == last)[: count - len(below)]])
 
 
 def _explained(p: Pixels, guess: Guess, sigma: Floats, use: Mask, model: SceneModel, t: int) -> Part:
