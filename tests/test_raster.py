@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from unclouded import raster
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety
-from unclouded.raster import create_raster, grid_of, open_raster, opened, read, zip_path
+from unclouded.raster import create_raster, grid_of, open_raster, opened, read, read_along, zip_path
 from unclouded.regrid import lattice_step, read_onto
 from unclouded.sample import Window
 from unclouded.scenes.source import cut
@@ -36,6 +36,13 @@ def write(path: Path, pixels: np.ndarray, grid: GeoBox | None, nodata: float | N
     ) as target:  # fmt: skip
         target.write(bands)
     return path
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Two bands of 64 x 420 pixels in tiles of 16."""
+    pixels = np.random.default_rng(2).integers(1, 9000, (2, 64, 420)).astype(np.uint16)
+    return write(tmp_path / "tiles.tif", pixels, box(64, 420), 0, block=16)
 
 
 @pytest.fixture
@@ -218,6 +225,51 @@ def test_open_files_are_kept_and_reopened_when_they_change(noise: Path, monkeypa
     for n in range(4):
         opened(write(noise.parent / f"{n}.tif", np.ones((3, 3), np.uint8), None))
     assert len(raster._opened.datasets) == 2
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_reading_along_gives_what_reading_gives(tiles: Path, data: st.DataObject) -> None:
+    dataset = opened(tiles)
+    for _ in range(data.draw(st.integers(2, 6))):
+        row, col = data.draw(st.integers(0, 60)), data.draw(st.integers(0, 400))
+        at = Window(row, col, data.draw(st.integers(1, 64 - row)), data.draw(st.integers(1, 420 - col)))
+        bands = data.draw(st.sampled_from([[1, 2], [2], [2, 1]]))
+        np.testing.assert_array_equal(read_along(dataset, bands, at), read(dataset, bands, at))
+
+
+def test_windows_side_by_side_decode_each_tile_once(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def told(dataset: object, bands: object, window: Window) -> np.ndarray:
+        decoded.extend(range(window.col // 16, -(-(window.col + window.width) // 16)))
+        return read(dataset, bands, window)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(raster, "read", told)
+    windows = [Window(3, col, 40, 150) for col in range(0, 261, 50)]  # each shares 100 columns with the next
+    for at in [*windows, windows[-1]._replace(row=5, height=20)]:
+        read_along(opened(tiles), [1, 2], at)
+    assert decoded == list(range(25))
+    read_along(opened(tiles), [1, 2], Window(2, 300, 40, 40))  # a row above: nothing of it is kept
+    assert decoded[25:] == [18, 19, 20, 21]
+
+
+def test_what_is_kept_beside_a_window_is_bounded_and_goes_with_its_file(
+    tiles: Path, noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Window(0, 0, 64, 32)
+    monkeypatch.setattr(raster, "_opened", raster._Opened())
+    monkeypatch.setattr(raster, "MAX_BESIDE", 64 * 32 * 2)
+    for bands in ([1], [2], [1, 2]):
+        read_along(opened(tiles), bands, at)
+    dataset = opened(tiles)
+    assert list(raster._opened.strips[dataset]) == [(1,)]
+    write(tiles, np.full((2, 64, 420), 7, np.uint16), box(64, 420), block=16)
+    os.utime(tiles, ns=(1, 1))
+    assert (read_along(opened(tiles), [1], at) == 7).all()
+    monkeypatch.setattr(raster, "MAX_OPEN", 1)
+    opened(noise)
+    assert list(raster._opened.strips) == list(raster._opened.datasets.values()) == [opened(noise)]
 
 
 # -- regridding ----------------------------------------------------------------------------------------------------

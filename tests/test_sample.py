@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from unclouded.errors import RecordError
-from unclouded.sample import HIDING, Batch, Cover, Place, Prediction, Sample, Window, as_days
+from unclouded.sample import HIDING, Batch, Cover, Place, Prediction, Sample, Window, around, as_days
+from unclouded.scenes.scene import Scene
 
 
 def sample(t=3, h=6, w=8, radar=True, **changes) -> Sample:
@@ -130,3 +133,29 @@ def test_predictions_are_checked():
 
 def test_what_hides_the_ground():
     assert [c.name for c in Cover if HIDING[c]] == ["THIN", "THICK", "SHADOW", "OTHER"]
+
+
+@given(
+    at=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4),
+    only=st.sampled_from([None, [2], [0, 2]]),
+)
+def test_windows_read_together_are_those_read_one_by_one(at, only):
+    rng, days = np.random.default_rng(4), as_days(["2021-01-01", "2021-01-06", "2021-01-11"])
+    whole = Sample(
+        place=Place(id="p", bands=("B02", "B03"), level="L2A"),
+        s2=rng.random((3, 2, 15, 15), np.float32), s2_valid=rng.random((3, 15, 15)) < 0.9, s2_dates=days,
+        s1=-10 - rng.random((3, 2, 15, 15), np.float32), s1_valid=rng.random((3, 15, 15)) < 0.9, s1_dates=days,
+        s1_orbits=np.array([1, 2, 1], np.int16), scl=rng.integers(0, 12, (3, 15, 15)).astype(np.uint8),
+        given=rng.random((3, 15, 15), np.float32), cloud=(rng.random((3, 15, 15)) < 0.3).astype(np.float32),
+    )  # fmt: skip
+    scene, windows = Scene.of(whole), [Window(*w) for w in at]
+    assert all(w.inside(around(windows)).row >= 0 and w.inside(around(windows)).col >= 0 for w in windows)
+    for window, found in zip(windows, scene.read_together(windows, target=days[2], only=only), strict=True):
+        alone = scene.read(window, target=days[2], only=only)
+        for f in fields(Sample):
+            one, other = getattr(found, f.name), getattr(alone, f.name)
+            if isinstance(one, np.ndarray):
+                np.testing.assert_array_equal(one, other)
+            else:
+                assert one == other, f.name
+        np.testing.assert_array_equal(found.s2, whole.s2[[0, 1, 2] if only is None else only][(..., *window.slices)])

@@ -6,15 +6,38 @@ import os
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch.chores import corrupt, faulty, here, naps, square, threads
 from unclouded.errors import InputCorrupt, TryAgain
-from unclouded.workers import in_processes
+from unclouded.workers import _Waiting, in_processes
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_item_is_done_once(count):
     assert sorted(in_processes(square, list(range(12)), count)) == [n * n for n in range(12)]
+
+
+@given(st.integers(0, 40), st.integers(1, 5), st.lists(st.integers(0, 4), max_size=200))
+def test_items_are_handed_out_once_and_neighbours_together(items, count, asked):
+    waiting, seen = _Waiting(range(items), count), []
+    for place in [*(place % count for place in asked), *(n % count for n in range(items * count))]:
+        before = [len(run) for run in waiting.runs]
+        if (task := waiting.next(place)) is not None:
+            seen.append(task.item)
+            if before[place] > 1:
+                assert waiting.runs[place][0].item == task.item + 1
+        else:
+            assert not any(before)
+    assert sorted(seen) == list(range(items))
+
+
+def test_who_is_through_takes_the_far_half_of_the_longest():
+    waiting = _Waiting(range(9), 2)
+    assert [waiting.next(0).item for _ in range(4)] == [0, 1, 2, 3]
+    assert waiting.next(0).item == 6 and [task.item for task in waiting.runs[0]] == [7, 8]
+    assert [task.item for task in waiting.runs[1]] == [4, 5]
 
 
 def test_one_process_or_one_item_is_done_right_here():

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from masks.fakes import ground, image, poisoned, sample
 from unclouded.bands import L2A
-from unclouded.errors import InputMissing, UsageError
+from unclouded.errors import InputMissing, InputUnsupported, UsageError
 from unclouded.masks import MASKS
-from unclouded.masks.detect import detect, scores, widen
+from unclouded.masks.detect import BLOCK_BYTES, _sides, detect, scores, widen
 from unclouded.masks.sixband import sixband
 from unclouded.sample import Cover, Window
 from unclouded.scenes.scene import Scene
@@ -175,6 +175,38 @@ def test_a_delivered_mask_of_another_date_stands_where_screening_can_look():
     found = detect(replace(scene, source=Lean(L2A, holes)), targets=[scene.dates[2]], grow=0).masks
     assert (found[2][2:4, 2:4] == Cover.NODATA).all()
     assert (found[[0, 1, 3, 4, 5], 2:4, 2:4] == Cover.CLEAR).all()
+
+
+@pytest.mark.parametrize("block", [7, 23, 512])
+def test_an_scl_laid_over_what_screening_reads_is_the_one_that_is_detected(block, tmp_path):
+    """Of dates that are not restored it is never written down; on the others it is. The result is the same for both."""
+    scene = _series()
+    whole = detect(scene, grow=45)
+    for restored in (0, 2):
+        day = scene.dates[restored]
+        trusting = detect(scene, targets=[day], grow=45)  # doubt speaks for the observation on this date alone
+        found = detect(scene, targets=[day], grow=45, block=block, out=tmp_path / f"{restored}", workers=2)
+        np.testing.assert_array_equal(found.masks, trusting.masks)
+        assert found.decisions == trusting.decisions
+        others = np.arange(6) != restored
+        np.testing.assert_array_equal(found.masks[others], whole.masks[others])
+    assert len(np.unique(whole.masks)) > 2
+
+
+def test_an_scl_that_is_none_is_refused_on_any_date():
+    scene = _series()
+    bad = scene.read().scl.copy()
+    bad[4, 5, 6] = 12
+    with pytest.raises(InputUnsupported, match="holds the code 12"):
+        detect(Scene.of(replace(scene.read(), scl=bad)), targets=[scene.dates[1]])
+
+
+@given(block=st.integers(32, 1024), halo=st.integers(0, 60), dates=st.integers(1, 200))
+def test_windows_of_screening_keep_their_bound(block, halo, dates):
+    height, width = _sides(block, halo, dates)
+    pixels = (height + 2 * halo) * (width + 2 * halo)
+    assert pixels * dates * 48 <= BLOCK_BYTES or (height, width) == (32, 32)
+    assert 32 <= width <= height <= max(2 * block, 32) and width <= block
 
 
 def test_what_lies_under_unmeasured_pixels_never_counts():

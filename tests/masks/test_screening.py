@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from masks.fakes import ground, image, sample
 from unclouded.bands import L2A
 from unclouded.masks.detect import detect
-from unclouded.masks.screening import screen
+from unclouded.masks.screening import grounds, screen
 from unclouded.sample import HIDING, Cover
 from unclouded.scenes.scene import Scene
 
@@ -41,6 +43,17 @@ def _screen(s2: np.ndarray, classes: np.ndarray | None = None, bands: tuple[str,
     return screen(
         sample(s2[:, keep], level="L2A", bands=bands, days=days[: len(s2)]), clear if classes is None else classes, PIXEL
     )
+
+
+@given(seed=st.integers(0, 10_000), dates=st.integers(2, 9), data=st.data())
+def test_the_ground_of_some_dates_is_that_of_all(seed, dates, data):
+    rng = np.random.default_rng(seed)
+    layers = {part: rng.random((dates, 3, 5)).astype(np.float32) for part in ("blue", "nir")}
+    seen, days = rng.random((dates, 3, 5)) < 0.7, np.sort(rng.choice(200, dates, replace=False))
+    at = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=dates, max_size=dates)))
+    whole, some = grounds(layers, seen, days), grounds(layers, seen, days, at)
+    for part in layers:
+        np.testing.assert_array_equal(some[part], whole[part][at])
 
 
 def test_a_series_without_weather_stays_as_it_is():

@@ -242,6 +242,37 @@ def test_a_card_gives_nearly_what_the_processor_gives():
     assert all(m.device.type == "cpu" and torch.allclose(m, p, atol=1e-4) for m, p in zip(made, plain, strict=True))
 
 
+class Counted:
+    """The sample as a source that counts how often dates are read."""
+
+    def __init__(self):
+        self.source, self.windows = Scene.of(SAMPLE).source, []
+
+    def s2(self, i, window):
+        self.windows.append(window)
+        return self.source.s2(i, window)
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+
+def test_windows_are_read_together_where_that_decodes_less(monkeypatch):
+    monkeypatch.setattr("unclouded.models.running.DECODED", 16)
+    near, far = [Window(2, 3, 20, 8), Window(12, 8, 9, 30)], [Window(0, 0, 8, 8), Window(50, 50, 8, 8)]
+    for remover, windows, outer in (
+        (load("linear"), near, [Window(2, 3, 20, 35)]),
+        (load("linear"), far, far),  # what lies between them would be read for nothing
+        (make("dsen2cr"), ROW[:2], ROW[:2]),  # tiles of a network are held one at a time
+    ):
+        counted = Counted()
+        found = list(predictions(remover, replace(Scene.of(SAMPLE), source=counted), DAY, windows))
+        assert list(dict.fromkeys(counted.windows)) == outer
+        assert len(counted.windows) == len(outer) * len(SAMPLE.s2_dates)
+        for window, made in zip(windows, found, strict=True):
+            alone = remover(Batch.stack([Scene.of(SAMPLE).read(window, target=DAY)]))
+            torch.testing.assert_close(made.s2, alone.s2, rtol=0, atol=0, equal_nan=True)
+
+
 def test_parts_of_records():
     batch = Batch.stack([sample(Needs(), 8, 8, seed=s) for s in range(3)])
     some = batch.part(slice(1, 3))

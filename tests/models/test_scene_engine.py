@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from unclouded.errors import UsageError
-from unclouded.models.scene_engine import CELL, Config, SceneEngine
+from unclouded.models.scene_engine import CELL, Config, SceneEngine, smallest
 from unclouded.sample import NO_AGE, Batch, Cover, Place, Sample, Source
 from unclouded.scenes.scene import Scene
 
@@ -196,6 +198,12 @@ def sample_truth(sample, truth):
     """The target's truth with the observed pixels as observed: they carry the sensor's noise on both sides of the border."""
     seen = ~sample.hidden()
     return np.where(seen, sample.s2[sample.target_index], truth[sample.target_index])
+
+
+@given(keys=st.lists(st.sampled_from([0.0, 0.25, 1.0, 7.5, 3e5]) | st.floats(0, 1), max_size=60), count=st.integers(1, 40))
+def test_the_smallest_keys_are_those_that_sorting_gives(keys, count):
+    expected = np.argsort(np.array(keys), kind="stable")[:count]
+    assert sorted(smallest(np.array(keys, np.float64), count)) == sorted(expected)
 
 
 def test_every_option_changes_the_result(place, plain):
