@@ -113,6 +113,17 @@ def test_a_truncated_file_is_named_when_the_block_is_read(tmp_path: Path) -> Non
         read(open_raster(short), [1])
 
 
+def test_text_that_is_none_is_damage(noise: Path) -> None:
+    named = write(noise.parent / "named.tif", np.ones((2, 9, 9), np.uint8), box(9, 9), descriptions=("B02", "B03"))
+    named.write_bytes(named.read_bytes().replace(b"B02", b"B\xff2"))
+    with pytest.raises(InputCorrupt, match=r"named.tif is damaged") as caught:
+        open_raster(named)
+    assert "can't decode" in caught.value.why
+    noise.write_bytes(noise.read_bytes().replace(b"WGS 84 /", b"WGS \x80\x80\x80\x80"))
+    with suppress(InputCorrupt), open_raster(noise) as dataset:  # GDAL may know the system by its code
+        assert dataset.crs.to_epsg() == 32631
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_mutants_raise_only_our_errors(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -264,6 +275,9 @@ def test_what_is_kept_beside_a_window_is_bounded_and_goes_with_its_file(
         read_along(opened(tiles), bands, at)
     dataset = opened(tiles)
     assert list(raster._opened.strips[dataset]) == [(1,)]
+    raster.forget()
+    assert not raster._opened.strips[dataset]
+    read_along(dataset, [1], at)
     write(tiles, np.full((2, 64, 420), 7, np.uint16), box(64, 420), block=16)
     os.utime(tiles, ns=(1, 1))
     assert (read_along(opened(tiles), [1], at) == 7).all()

@@ -13,6 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from unclouded.errors import BudgetTooSmall
+from unclouded.raster import BESIDE, MAX_BESIDE, TILE
 
 if TYPE_CHECKING:
     from unclouded.models.needs import Needs
@@ -72,9 +73,13 @@ def crew(scene: Scene, workers: int | None = None) -> int:
 
 
 def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:
-    """Bytes that all processes of a run hold at most: while masking, or while rebuilding."""
+    """Bytes that all processes of a run hold at most: while masking, or while rebuilding.
+
+    Counts (half of float32) that are kept for the next block are among them.
+    """
     maps = len(scene.dates) * prod(scene.shape)
     block = int(COPIES * series_bytes(scene, needs, side)) + needs.held + needs.held_per_date * len(scene.dates)
+    block += min(MAX_BESIDE, series_bytes(scene, needs, side) * (BESIDE + TILE) // (2 * needs.widest(side)))
     if workers == 1:
         return BASE + maps + max(MASKING, block)
     computing = 1 if needs.one_process else workers

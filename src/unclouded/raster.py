@@ -39,6 +39,7 @@ MAX_ZIP_ENTRIES = 20_000
 MAX_ZIP_BYTES = 16 * 2**30
 MAX_ZIP_RATIO = 200
 MAX_OPEN = 128  # datasets kept open per thread
+TILE = 256  # pixels: of rasters written here, and of most that are read
 BESIDE = 192  # pixels to the left of the right edge of a window that the next one may look at: two halos and a cell
 MAX_BESIDE = 256 * 2**20  # bytes of pixels kept for the next windows, per thread
 
@@ -77,9 +78,10 @@ def open_raster(path: PathLike) -> DatasetReader:
         with Env(**LOCKS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio_open(name, driver=driver)
-    except (RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError) as error:
         raise damaged(path, error) from error
     try:
+        _check_text(path, dataset)
         _check_size(path, dataset, stored)
     except BaseException:
         dataset.close()
@@ -142,6 +144,12 @@ def read_along(dataset: DatasetReader, bands: Sequence[int], window: Window) -> 
     return values[..., : window.width]
 
 
+def forget() -> None:
+    """Let go of what `read_along` keeps in this thread."""
+    for some in _opened.strips.values():
+        some.clear()
+
+
 def create_raster(
     path: PathLike,
     *,
@@ -155,7 +163,7 @@ def create_raster(
     tags: Mapping[str, str] | None = None,
     compress: str | None = None,
     level: int = 6,
-    block: int = 256,
+    block: int = TILE,
 ) -> DatasetWriter:
     """Create a tiled GeoTIFF for writing, to be closed by the caller (`with`). `level`: of DEFLATE, 1 to 9.
 
@@ -301,6 +309,14 @@ def _driver(path: PathLike, head: bytes) -> str:
         f"{name} is not a GeoTIFF or JPEG 2000 file but {kind}.", where=path,
         do="convert it first: gdal_translate -of GTiff in out.tif",
     )  # fmt: skip
+
+
+def _check_text(path: PathLike, dataset: DatasetReader) -> None:
+    """Names and tags are decoded when they are asked for: here once, so that later nobody finds them undecodable."""
+    try:
+        _ = dataset.descriptions, dataset.tags(), [dataset.tags(band) for band in dataset.indexes]
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from error
 
 
 def _check_size(path: PathLike, dataset: DatasetReader, stored: int) -> None:

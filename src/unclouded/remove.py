@@ -109,6 +109,7 @@ def remove_clouds(
     from unclouded.models.running import computing_on, place_on
     from unclouded.models.scene_store import kept_for
     from unclouded.products.fill import Limits
+    from unclouded.raster import forget
     from unclouded.scenes.open import open_scene
     from unclouded.scenes.scratch import unpacked
 
@@ -145,6 +146,7 @@ def remove_clouds(
                     overwrite=overwrite, resume=resume, block=budget.block, workers=budget.workers, progress=progress)
             for day in dates
         ]  # fmt: skip
+    forget()
     return products if all_dates else products[0]
 
 

@@ -257,7 +257,7 @@ class Counted:
 
 
 def test_windows_are_read_together_where_that_decodes_less(monkeypatch):
-    monkeypatch.setattr("unclouded.models.running.DECODED", 16)
+    monkeypatch.setattr("unclouded.models.running.TILE", 16)
     near, far = [Window(2, 3, 20, 8), Window(12, 8, 9, 30)], [Window(0, 0, 8, 8), Window(50, 50, 8, 8)]
     for remover, windows, outer in (
         (load("linear"), near, [Window(2, 3, 20, 35)]),

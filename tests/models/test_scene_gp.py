@@ -29,7 +29,7 @@ def test_the_local_kernel_is_its_formula() -> None:
     uv[0] = xy[0]
     near = np.exp(-cdist(xy, uv) / scene_gp.LENGTH)
     wanted = scene_gp.SPACE * near**3 + (scene_gp.LIKE + scene_gp.BOTH * near) * scene_gp.alike(f, g, 3.0)
-    np.testing.assert_allclose(scene_gp._local(f, xy, g, uv, 3.0), wanted, atol=3e-6)
+    np.testing.assert_allclose(scene_gp._local(g, uv, 3.0)(f, xy), wanted, atol=3e-6)
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 700])

@@ -19,6 +19,7 @@ import torch
 
 from unclouded.errors import BudgetTooSmall, UsageError
 from unclouded.models.single_date import SingleDate
+from unclouded.raster import TILE
 from unclouded.sample import Batch, Prediction, Window, around
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover, Needs
     from unclouded.scenes.scene import Scene
 
-DECODED = 256  # pixels: the usual tile of a GeoTIFF
 MOST = 8  # windows in a batch: a block has a few dozen tiles, and some must be left to read ahead
 STAGED = 256 * 2**20  # bytes of a batch before it is on the device
 COPIES = 3  # of it: the batch at work, and the next one as read and as stacked
@@ -47,9 +47,9 @@ def predictions(remover: CloudRemover, scene: Scene, date: np.datetime64, window
 
 
 def _squares(windows: Sequence[Window]) -> int:
-    """How many squares of `DECODED` pixels have to be decoded for windows that are read one by one."""
+    """How many squares of `TILE` pixels have to be decoded for windows that are read one by one."""
     return sum(
-        prod((first + size - 1) // DECODED - first // DECODED + 1 for first, size in zip(window[:2], window[2:], strict=True))
+        prod((first + size - 1) // TILE - first // TILE + 1 for first, size in zip(window[:2], window[2:], strict=True))
         for window in windows
     )
 

@@ -11,6 +11,7 @@ says it matters. Two levels, both shared by all bands:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,26 +39,42 @@ class Sparse:
     def __call__(self, f: Floats) -> tuple[Floats, Floats]:
         """Features (N, D) -> means (N, B), and likeness to the most alike centre (N,), 1 = the same."""
         means, most = np.empty((len(f), self.weights.shape[1]), np.float32), np.empty(len(f), np.float32)
+        to_centres = alike_to(self.centres, self.unit)
         for at in _strips(len(f)):
-            k = alike(f[at], self.centres, self.unit)
+            k = to_centres(f[at])
             means[at], most[at] = k @ self.weights, k.max(1)
         return means, most
 
 
 def alike(f: Floats, g: Floats, unit: float) -> Floats:
     """Likeness (N, M) in (0, 1] of features (N, D) and (M, D)."""
+    return alike_to(g, unit)(f)
+
+
+def alike_to(g: Floats, unit: float) -> Callable[[Floats], Floats]:
+    """Likeness of any features (N, D) to `g` (M, D), which are prepared once."""
     scale = np.float32(1 / np.sqrt(ALIKE * unit))
-    k = _less_half_squares(f * scale, g * scale)
-    return np.exp(k, out=k)
+    others = _others(g * scale)
+
+    def of(f: Floats) -> Floats:
+        k = _less_half_squares(f * scale, others)
+        return np.exp(k, out=k)
+
+    return of
 
 
-def _less_half_squares(a: Floats, b: Floats) -> Floats:
-    """-|a - b|^2 / 2 for all pairs (N, D), (M, D) -> (N, M), as one matrix product: a b - |a|^2 / 2 - |b|^2 / 2."""
-    ones = np.float32(1)
-    left, right = np.empty((len(a), a.shape[1] + 2), np.float32), np.empty((len(b), b.shape[1] + 2), np.float32)
-    left[:, :-2], left[:, -2], left[:, -1] = a, np.einsum("nd,nd->n", a, a) / -2, ones
-    right[:, :-2], right[:, -2], right[:, -1] = b, ones, np.einsum("nd,nd->n", b, b) / -2
-    product: Floats = left @ right.T
+def _others(b: Floats) -> Floats:
+    """Points (M, D) as a factor (D + 2, M) of `_less_half_squares`: b, 1, -|b|^2 / 2."""
+    right = np.empty((len(b), b.shape[1] + 2), np.float32)
+    right[:, :-2], right[:, -2], right[:, -1] = b, np.float32(1), np.einsum("nd,nd->n", b, b) / -2
+    return right.T
+
+
+def _less_half_squares(a: Floats, others: Floats) -> Floats:
+    """-|a - b|^2 / 2 of points a (N, D) and all `_others` (N, M), as one matrix product: a b - |a|^2 / 2 - |b|^2 / 2."""
+    left = np.empty((len(a), a.shape[1] + 2), np.float32)
+    left[:, :-2], left[:, -2], left[:, -1] = a, np.einsum("nd,nd->n", a, a) / -2, np.float32(1)
+    product: Floats = left @ others
     return product
 
 
@@ -84,31 +101,38 @@ def local(
 
     Also the nearness (N,) of the closest one. A pixel of weight w has noise LOCAL_NOISE / w.
     """
-    k = _local(f, xy, f, xy, unit)
+    kernel = _local(f, xy, unit)
+    k = kernel(f, xy)
     k[np.diag_indices(len(k))] += LOCAL_NOISE / np.maximum(weight, np.float32(1e-3))
     scale = np.maximum(np.sqrt((y * y * weight[:, None]).mean() / weight.mean()), np.float32(1e-6))
     solved = cho_solve(cho_factor(k, lower=True, check_finite=False), np.clip(y / scale, -4, 4), check_finite=False)
     means, closest = np.empty((len(f_new), y.shape[1]), np.float32), np.empty(len(f_new), np.float32)
     for at in _strips(len(f_new)):
-        cross = _local(f_new[at], xy_new[at], f, xy, unit)
+        cross = kernel(f_new[at], xy_new[at])
         means[at], closest[at] = cross @ solved, cross.max(1)
     return scale * means, closest / (SPACE + LIKE + BOTH)
 
 
-def _local(f: Floats, xy: Floats, g: Floats, uv: Floats, unit: float) -> Floats:
-    near = _less_half_squares(xy, uv)  # whole numbers: exact, never above 0
-    near *= np.float32(-2 / LENGTH**2)
-    np.sqrt(near, out=near)
-    np.negative(near, out=near)
-    np.exp(near, out=near)
-    space = near * near
-    space *= near
-    space *= SPACE
-    near *= BOTH
-    near += LIKE
-    near *= alike(f, g, unit)
-    near += space
-    return near
+def _local(g: Floats, uv: Floats, unit: float) -> Callable[[Floats, Floats], Floats]:
+    """Kernel (N, M) of any pixels (features, rows and columns) with those of features g (M, D) at uv (M, 2)."""
+    to_features, places = alike_to(g, unit), _others(uv)
+
+    def of(f: Floats, xy: Floats) -> Floats:
+        near = _less_half_squares(xy, places)  # whole numbers: exact, never above 0
+        near *= np.float32(-2 / LENGTH**2)
+        np.sqrt(near, out=near)
+        np.negative(near, out=near)
+        np.exp(near, out=near)
+        space = near * near
+        space *= near
+        space *= SPACE
+        near *= BOTH
+        near += LIKE
+        near *= to_features(f)
+        near += space
+        return near
+
+    return of
 
 
 def directions(f: Floats) -> Floats:
@@ -121,5 +145,5 @@ def directions(f: Floats) -> Floats:
 def median_square(f: Floats) -> float:
     """The median squared distance between points (N, D), of about 500 of them."""
     some = f[:: max(1, len(f) // 500)]
-    d = -2 * _less_half_squares(some, some)
+    d = -2 * _less_half_squares(some, _others(some))
     return max(float(np.median(d[np.triu_indices(len(d), 1)])), 1e-6) if len(some) > 1 else 1.0
