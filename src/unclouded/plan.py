@@ -37,7 +37,7 @@ CELL, REACH = 64, 32  # pixels: what the default remover takes at a time, and ho
 COSTS: Mapping[str, float] = {
     "start": 2.2,  # seconds, of the program
     "processes": 4.5,  # seconds, once, where there are several
-    "margins": 1.1,  # times the masks of a window alone: blocks are read with what lies around
+    "margins": 0.8,  # times the masks of a window alone: larger ones share what lies around them
     "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample
     "studied": 8.0,  # more of them where the scene has all of the pixels that it studies
     "studied date": 1.2,  # and these for each date of the series
@@ -45,7 +45,7 @@ COSTS: Mapping[str, float] = {
     "hidden": 5.0,  # of the default, per Mpx of hidden pixels
     "rims": 6.6,  # of the default, per Mpx of cells that hold hidden pixels with clear ones around
     "other dates": 0.056,  # more of both for each date of the series beyond five, as a share
-    "passes": 1.5,  # times a hidden pixel is read: margins overlap
+    "passes": 1.0,  # times a hidden pixel is read as it is in a window alone: with margins, but neighbours share them
     "filling": 0.22,  # counts to the product, packed for the journal
     "publishing": 0.75,  # rasters written, read back, digested
     "varied": 2.1,  # more of it per hidden share up to a half: sigma, age and source are no longer one value

@@ -13,7 +13,8 @@ import threading
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,10 +145,14 @@ def read_along(dataset: DatasetReader, bands: Sequence[int], window: Window) -> 
     return values[..., : window.width]
 
 
-def forget() -> None:
-    """Let go of what `read_along` keeps in this thread."""
-    for some in _opened.strips.values():
-        some.clear()
+@contextmanager
+def reading_along() -> Iterator[None]:
+    """At the end of what is done within, let go of what `read_along` keeps in this thread."""
+    try:
+        yield
+    finally:
+        for some in _opened.strips.values():
+            some.clear()
 
 
 def create_raster(

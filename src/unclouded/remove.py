@@ -109,7 +109,7 @@ def remove_clouds(
     from unclouded.models.running import computing_on, place_on
     from unclouded.models.scene_store import kept_for
     from unclouded.products.fill import Limits
-    from unclouded.raster import forget
+    from unclouded.raster import reading_along
     from unclouded.scenes.open import open_scene
     from unclouded.scenes.scratch import unpacked
 
@@ -126,7 +126,7 @@ def remove_clouds(
         raise UsageError("--fill-nodata would rebuild what lies outside the --aoi.", do="give the area as --bbox.")
     dates = chosen_dates(scene, date, all_dates)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
-    with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch, reading_along():
         asked = str(mask) if given is None else "auto"
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
@@ -146,7 +146,6 @@ def remove_clouds(
                     overwrite=overwrite, resume=resume, block=budget.block, workers=budget.workers, progress=progress)
             for day in dates
         ]  # fmt: skip
-    forget()
     return products if all_dates else products[0]
 
 
