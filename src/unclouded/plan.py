@@ -30,7 +30,7 @@ from unclouded.sample import HIDING, Cover, Window
 from unclouded.scenes.scene import Layer, Scene
 
 GLIMPSE = 256  # pixels
-GLIMPSES, LOOKS = 9, 25  # windows in which all dates are read, and in which hidden pixels are looked for
+GLIMPSES, LOOKS = 9, 64  # windows in which all dates are read, and in which hidden pixels are looked for
 CELL, REACH = 64, 32  # pixels: what the default remover takes at a time, and how far it looks for clear ones
 # Processor seconds on one core where `pace` is 1, measured with `python benchmarks/tile.py --size 2048 --memory 6GiB --ratios`
 # (5 and 12 dates). Per Mpx of the scene unless said otherwise; what grows with the bands is per ten of them.
