@@ -32,8 +32,9 @@ class Whitening:
 
     def __call__(self, raw: Floats) -> Floats:
         """(F, N) -> (K, N)."""
-        z = (raw - self.mean[:, None]) / self.scale[:, None]
-        return self.rotate @ np.clip(z, -CLIP, CLIP)
+        z = raw - self.mean[:, None]
+        z /= self.scale[:, None]
+        return self.rotate @ np.clip(z, -CLIP, CLIP, out=z)
 
 
 def whitening(raw: Floats, components: int, floor: float = 1e-3) -> Whitening:
