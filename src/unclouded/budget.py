@@ -13,7 +13,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from unclouded.errors import BudgetTooSmall
-from unclouded.raster import BESIDE, MAX_BESIDE, TILE
+from unclouded.raster import BESIDE, MAX_BESIDE
+from unclouded.sample import TILE
 
 if TYPE_CHECKING:
     from unclouded.models.needs import Needs

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
-from unclouded.sample import Window
+from unclouded.sample import TILE, Window
 from unclouded.tiff import cut_off
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ MAX_ZIP_ENTRIES = 20_000
 MAX_ZIP_BYTES = 16 * 2**30
 MAX_ZIP_RATIO = 200
 MAX_OPEN = 128  # datasets kept open per thread
-TILE = 256  # pixels: of rasters written here, and of most that are read
 BESIDE = 192  # pixels to the left of the right edge of a window that the next one may look at: two halos and a cell
 MAX_BESIDE = 256 * 2**20  # bytes of pixels kept for the next windows, per thread
 

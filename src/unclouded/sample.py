@@ -62,6 +62,9 @@ class Source(IntEnum):
     SAME_IMAGE = 7  # the same image only: no other date, no SAR
 
 
+TILE = 256  # pixels: the side of the squares in which rasters are stored, as a rule
+
+
 class Window(NamedTuple):
     """A rectangle of pixels: first row, first column, rows, columns. May reach outside a scene only where said."""
 

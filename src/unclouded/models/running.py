@@ -19,8 +19,7 @@ import torch
 
 from unclouded.errors import BudgetTooSmall, UsageError
 from unclouded.models.single_date import SingleDate
-from unclouded.raster import TILE
-from unclouded.sample import Batch, Prediction, Window, around
+from unclouded.sample import TILE, Batch, Prediction, Window, around
 
 if TYPE_CHECKING:
     import numpy as np
