@@ -180,7 +180,8 @@ def test_a_delivered_mask_of_another_date_stands_where_screening_can_look():
 @pytest.mark.parametrize("block", [7, 23, 512])
 def test_an_scl_laid_over_what_screening_reads_is_the_one_that_is_detected(block, tmp_path):
     """Of dates that are not restored it is never written down; on the others it is. The result is the same for both."""
-    scene = _series()
+    valid = np.random.default_rng(1).random((6, *SHAPE)) < 0.95
+    scene = Scene.of(replace(_series().read(), s2_valid=valid))
     whole = detect(scene, grow=45)
     for restored in (0, 2):
         day = scene.dates[restored]
@@ -190,6 +191,7 @@ def test_an_scl_laid_over_what_screening_reads_is_the_one_that_is_detected(block
         assert found.decisions == trusting.decisions
         others = np.arange(6) != restored
         np.testing.assert_array_equal(found.masks[others], whole.masks[others])
+        np.testing.assert_array_equal(found.masks == Cover.NODATA, ~valid)
     assert len(np.unique(whole.masks)) > 2
 
 
