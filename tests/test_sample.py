@@ -159,3 +159,13 @@ def test_windows_read_together_are_those_read_one_by_one(at, only):
             else:
                 assert one == other, f.name
         np.testing.assert_array_equal(found.s2, whole.s2[[0, 1, 2] if only is None else only][(..., *window.slices)])
+
+
+@pytest.mark.parametrize("at", [(-1, 0, 3, 3), (0, -1, 3, 3), (4, 0, 3, 8), (0, 6, 6, 3), (20, 20, 2, 2)])
+def test_a_window_outside_the_scene_is_refused(at):
+    scene = Scene.of(sample())  # 6 x 8 pixels
+    assert scene.read(Window(0, 0, 6, 8)).shape == (6, 8)
+    with pytest.raises(RecordError, match="reaches outside the scene"):
+        scene.read(Window(*at))
+    with pytest.raises(RecordError, match="reaches outside the scene"):
+        scene.read_together([Window(0, 0, 2, 2), Window(*at)])

@@ -27,6 +27,7 @@ Level = Literal["L1C", "L2A"]
 Days = NDArray[np.datetime64]  # dtype datetime64[D]
 
 HIDDEN_FROM = 0.5  # cloud >= 0.5 hides the ground
+TILE = 256  # pixels: the side of the squares in which rasters are stored, as a rule
 
 
 class Cover(IntEnum):
@@ -60,9 +61,6 @@ class Source(IntEnum):
     PRIOR = 5  # a prior only: no clear observation of this pixel supports it
     REFUSED = 6  # left hidden
     SAME_IMAGE = 7  # the same image only: no other date, no SAR
-
-
-TILE = 256  # pixels: the side of the squares in which rasters are stored, as a rule
 
 
 class Window(NamedTuple):

@@ -126,12 +126,7 @@ class Scene:
     ) -> list[Sample]:
         """`read` of several windows near each other: date by date, what holds them all is read once."""
         outer = windows[0] if len(windows) == 1 else around(windows)
-        if (
-            outer.row < 0
-            or outer.col < 0
-            or outer.row + outer.height > self.shape[0]
-            or outer.col + outer.width > self.shape[1]
-        ):
+        if outer.grow(0, self.shape) != outer:
             raise RecordError(f"Window {tuple(outer)} reaches outside the scene of {self.shape} pixels.")
         chosen = list(range(len(self.dates)) if only is None else sorted(only))
         dates = self.dates[chosen]
