@@ -208,7 +208,7 @@ def _masked(scene: Scene, targets: Sequence[np.datetime64], mask: str, metres: f
     def work(window: Window) -> None:
         part = replace(bare, place=scene.place.at(window), shape=(window.height, window.width), source=Part(bare, window))
         found = detect(part, mask=mask, targets=targets, screen=screen, grow=metres).masks
-        assert found is not None
+        assert isinstance(found, np.ndarray)
         masks.append(found)
 
     seconds = _per_mpx(work, windows)

@@ -129,7 +129,8 @@ def remove_clouds(
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch, reading_along():
         asked = str(mask) if given is None else "auto"
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
-        scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget)
+        near = remover.needs.masks == "near"
+        scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget, lazily=near)
         trained = weights_file(model, weights)
         options = {
             "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(trained)] if trained else []),
@@ -202,8 +203,8 @@ def restore(
 def hides(scene: Scene, date: np.datetime64, limits: Limits) -> bool:
     """Whether there is anything to rebuild."""
     assert scene.masks is not None
-    maps = scene.masks[scene.index(date)]
-    return any(_wanted(np.asarray(maps[block.slices]), limits).any() for block in scene.blocks(BLOCK))
+    i = scene.index(date)
+    return any(_wanted(np.asarray(scene.masks[(i, *block.slices)]), limits).any() for block in scene.blocks(BLOCK))
 
 
 def _wanted(classes: NDArray[np.uint8], limits: Limits) -> NDArray[np.bool_]:
@@ -256,7 +257,7 @@ def rebuild(
     from unclouded.products.fill import fill
 
     assert scene.masks is not None
-    classes = np.asarray(scene.masks[scene.index(date)][block.slices])
+    classes = np.asarray(scene.masks[(scene.index(date), *block.slices)])
     wanted = _wanted(classes, limits)
     guess = guess_block(scene, date, block, wanted, remover) if wanted.any() else None
     if guess is not None and guess.sigma is None and probe.constant is not None:
@@ -320,15 +321,26 @@ def _together(guesses: list[tuple[Window, Guess]], block: Window, shape: tuple[i
 
 
 def hide(
-    scene: Scene, scratch: str, *, mask: str, targets: Sequence[np.datetime64], screen: bool, grow: float, budget: Budget
+    scene: Scene,
+    scratch: str,
+    *,
+    mask: str,
+    targets: Sequence[np.datetime64],
+    screen: bool,
+    grow: float,
+    budget: Budget,
+    lazily: bool = False,
 ) -> Scene:
-    """The scene with a class map of every date; large maps, and those that processes share, lie in a scratch file."""
+    """The scene with a class map of every date; large maps, and those that processes share, lie in a scratch file.
+
+    `lazily`: other dates than the `targets` get theirs where it is looked at, if that is less work.
+    """
     from unclouded.masks.detect import detect
 
-    if budget.maps <= MASKS_IN_MEMORY and budget.workers == 1:
-        return detect(scene, mask=mask, targets=targets, screen=screen, grow=grow)
-    out = Path(scratch) / "masks.u8"
-    return copy(detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out, workers=budget.workers))
+    in_memory = budget.maps <= MASKS_IN_MEMORY and budget.workers == 1
+    out = None if in_memory else Path(scratch) / "masks.u8"
+    hidden = detect(scene, mask=mask, targets=targets, screen=screen, grow=grow, out=out, workers=budget.workers, lazily=lazily)
+    return hidden if in_memory else copy(hidden)
 
 
 def surveyed(remover: CloudRemover, scene: Scene, scratch: Path, *, workers: int) -> CloudRemover:

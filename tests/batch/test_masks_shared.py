@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from batch.fields import write_field
+from unclouded.masks import detect as detecting
 from unclouded.masks.detect import detect
+from unclouded.remove import remove_clouds
 from unclouded.sample import Place, Sample, as_days
 from unclouded.scenes.open import open_scene
 from unclouded.scenes.scene import Scene
@@ -33,3 +35,15 @@ def test_pages_of_a_map_in_a_file_are_let_go_and_come_back(tmp_path):
     scene.let_go()
     assert scene.masks is not None and scene.masks.sum() == 2 * 40 * 50
     scene.with_masks(np.ones((2, 40, 50), np.uint8)).let_go()  # nothing to let go of
+
+
+@pytest.mark.parametrize("model", ["scene", "linear", "least-cloudy"])
+def test_products_are_the_same_however_masks_are_decided(tmp_path, monkeypatch, model):
+    field = write_field(tmp_path / "field", dates=6, size=(150, 132))
+    how = {"date": "2020-01-16", "model": model}
+    made = [remove_clouds(field, tmp_path / str(n), workers=n, **how).manifest for n in (1, 2)]
+    monkeypatch.setattr(detecting, "FEW_SCREENED", -1.0)  # all at once
+    made.append(remove_clouds(field, tmp_path / "at once", **how).manifest)
+    assert len({m["digest"] for m in made}) == 1 and all(m["probe"] == made[0]["probe"] for m in made)
+    told = [len(m["decisions"]["masks"]["dates"]["2020-01-01"]) for m in made]  # shares only where all was looked at
+    assert told == ([7, 7, 7] if model == "least-cloudy" else [3, 3, 7])

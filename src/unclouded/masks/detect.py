@@ -2,7 +2,8 @@
 
 The class maps lie in one array (T, H, W) of bytes, on disk for a large scene. While it is being made, the low four bits of
 a byte hold the class as detected and the high four the class as decided, so that a block never sees its neighbour's result:
-the outcome is the same whatever the block size.
+the outcome is the same whatever the block size. So it does not matter either when a block is decided: where only the
+surroundings of clouds will be looked at, the other dates are decided there when somebody looks (`lazy.LazyMaps`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from unclouded.errors import InputUnsupported, UsageError
 from unclouded.masks import MASKS, screening, shadow
 from unclouded.masks.delivered import scl_classes
 from unclouded.masks.detection import Detector, Look
+from unclouded.masks.lazy import DECIDED, DETECTED, LazyMaps, Maps, decided, mapped
 from unclouded.masks.morphology import Pixel, grow, pixel_metres, reach
 from unclouded.masks.sun import Sun, sun_over
 from unclouded.sample import HIDING, Cover, Sample, Window, as_day
@@ -29,7 +31,6 @@ from unclouded.workers import in_processes, in_threads
 if TYPE_CHECKING:
     from unclouded.scenes.scene import Scene
 
-Maps = NDArray[np.uint8] | tuple[str, tuple[int, ...]]  # class maps (T, H, W), or the file and shape of them
 # Where neither a mask file nor SCL is delivered: the first that fits. Of the threshold rules the six-band one, which measured
 # better than the papers' detector in cloud and shadow alike (docs/masks.md) and fits wherever that one does.
 AUTO = ("s2cloudless", "sixband")
@@ -39,6 +40,8 @@ BECAUSE = {
 }
 GROW_METRES = 20.0
 CORNER = Window(0, 0, 1, 1)  # enough to see whether there is a layer
+FEW = 0.5  # of the dates to restore, hidden: with more, all dates are decided at once, by all processes
+FEW_SCREENED = 0.25  # the same where the dates to restore must be compared with all others anyway
 BLOCK = 512
 BLOCK_BYTES = 256 * 2**20  # what the reflectances of one block may take while it is screened
 GROWN_ORDER = (Cover.THICK, Cover.THIN, Cover.SHADOW)  # whose margin wins; a defect (OTHER) has none
@@ -63,6 +66,7 @@ def detect(
     out: str | PathLike[str] | None = None,
     block: int = BLOCK,
     workers: int = 1,
+    lazily: bool = False,
 ) -> Scene:
     """The scene with class maps for all dates, and with `decisions["masks"]`: per date the detector, why, and the shares.
 
@@ -71,6 +75,8 @@ def detect(
     `screen`: look for missed cloud and shadow over time. `grow`: metres added around what a detector finds. `out`: a file
     for a memory map of the class maps; None keeps them in memory. `block`: pixels at a time; no influence on the result.
     `workers`: processes, which share the map in `out`; for a single date, and without `out`, threads of this one.
+    `lazily`: where little is hidden on `targets`, the other dates are decided only where they are looked at (`LazyMaps`); the
+    classes are the same, but of those dates no shares are told.
 
     Raises UsageError for an unknown detector or a negative margin, InputUnsupported where no detector fits.
     """
@@ -82,27 +88,42 @@ def detect(
     shape = (len(scene.dates), *scene.shape)
     maps = np.zeros(shape, np.uint8) if out is None else np.memmap(out, np.uint8, "w+", shape=shape)
     apart = out is not None and workers > 1 and len(chosen) > 1
-    shared: Maps = (str(out), shape) if apart else maps
+    shared: Maps = (str(out), shape) if out is not None and (apart or lazily) else maps
     restored = np.array([wanted is None or day in wanted for day in scene.dates])
     screened = screen and len(chosen) >= screening.FEWEST
-    laid = tuple(i for i, c in enumerate(chosen) if screened and not restored[i] and c.name == "scl" and _has_scl(bare, i))
+    laid = tuple(
+        i for i, c in enumerate(chosen) if (screened or lazily) and not restored[i] and c.name == "scl" and _has_scl(bare, i)
+    )
     work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if apart else workers)
     shades = dict(in_processes(work, [i for i in range(len(chosen)) if i not in laid], workers if apart else 1))
     deciding = _Deciding(
         bare, shared, laid, final=np.array([c.final for c in chosen]), trusted=restored & (wanted is not None),
-        screened=screened, metres=grow,
+        screened=screened, metres=grow, block=block,
     )  # fmt: skip
-    counts = _decide(deciding, block, workers)
-    for i in range(len(maps)):
-        maps[i] >>= np.uint8(4)
+    near = lazily and not restored.all() and _is_little([maps[i] for i in np.flatnonzero(restored)], deciding.final[restored])
+    asked = np.flatnonzero(restored) if near else None
+    counts = _decide(deciding, workers, apart, asked)
     record = {
         "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, len(chosen), screening.FEWEST),
         "bright_ground": _screen_record(screen, len(chosen), screening.STAYS),
         "dates": {
-            str(day): _date_record(chosen[i], counts[i], shades.get(i)) for i, day in enumerate(scene.dates)
+            str(day): _date_record(chosen[i], counts[i] if asked is None or restored[i] else None, shades.get(i))
+            for i, day in enumerate(scene.dates)
         },
     }  # fmt: skip
-    return replace(scene.with_masks(maps), decisions={**scene.decisions, "masks": record})
+    if asked is not None:
+        masks: NDArray[np.uint8] | LazyMaps = LazyMaps(shared, partial(_decide, deciding, 1, False, None))
+    else:
+        masks = maps
+        for layer in maps:
+            layer[:] = decided(layer)
+    return replace(scene.with_masks(masks), decisions={**scene.decisions, "masks": record})
+
+
+def _is_little(detected: Sequence[NDArray[np.uint8]], final: NDArray[np.bool_]) -> bool:
+    """Whether so little is hidden on some dates, (H, W) each, as detected, that deciding near it alone is less work."""
+    hidden = sum(int(HIDING[rows & DETECTED].sum()) for layer in detected for rows in np.array_split(layer, 16))
+    return hidden <= (FEW if final.all() else FEW_SCREENED) * sum(layer.size for layer in detected)
 
 
 def scores(scene: Scene, i: int, threads: int = 1) -> Look:
@@ -151,11 +172,6 @@ def _has_scl(scene: Scene, i: int) -> bool:
     return scene.source.scl(i, CORNER) is not None
 
 
-def _mapped(maps: Maps) -> NDArray[np.uint8]:
-    """The class maps, in this process or in one that shares them."""
-    return np.memmap(maps[0], np.uint8, "r+", shape=maps[1]) if isinstance(maps, tuple) else maps
-
-
 def _detect_one(
     scene: Scene, names: Sequence[str], restored: NDArray[np.bool_], block: int, maps: Maps, threads: int, i: int
 ) -> tuple[int, dict[str, Any] | None]:
@@ -163,7 +179,7 @@ def _detect_one(
     (an SCL only where there is no screening, see `_Deciding.laid`)."""
     detector = MASKS[names[i]]
     lean = screening.bands(scene.place.bands) if detector.delivered and not restored[i] else set()
-    return i, _detect_date(scene.only(lean) if lean else scene, i, detector, block, _mapped(maps)[i], threads)
+    return i, _detect_date(scene.only(lean) if lean else scene, i, detector, block, mapped(maps)[i], threads)
 
 
 def _detect_date(
@@ -225,6 +241,7 @@ class _Deciding:
     trusted: NDArray[np.bool_]  # (T,)
     screened: bool
     metres: float
+    block: int
 
     @property
     def halo(self) -> int:
@@ -232,46 +249,68 @@ class _Deciding:
         pixel = pixel_metres(self.scene.place)
         return reach(self.metres, pixel) + (screening.halo(pixel) + screening.ground_halo(pixel) if self.screened else 0)
 
+    def windows(self, within: Window) -> list[Window]:
+        """A part of the scene in pieces that can be held."""
+        sides = (self.block, self.block)
+        if self.screened or self.laid:
+            sides = _sides(self.block, self.halo, len(self.final))
+        inside = replace(self.scene, shape=(within.height, within.width)).blocks(*sides)
+        return [w._replace(row=w.row + within.row, col=w.col + within.col) for w in inside]
 
-def _decide(deciding: _Deciding, block: int, workers: int) -> NDArray[np.int64]:
-    """Write the classes as decided into the high bits.
+
+def _decide(
+    deciding: _Deciding, workers: int, apart: bool, asked: NDArray[np.intp] | None, within: Window | None = None
+) -> NDArray[np.int64]:
+    """Write the classes as decided into the high bits, of all dates or those `asked`, everywhere or `within` a window.
 
     Counts (T, 5): valid, clear as detected, cloud and shadow screened, cloud that is bright ground.
     """
-    dates = len(deciding.final)
-    windows = list(deciding.scene.blocks(*_sides(block, deciding.halo, dates) if deciding.screened else (block, block)))
-    counts = np.zeros((dates, 5), np.int64)
-    apart = isinstance(deciding.maps, tuple)
-    for some in (in_processes if apart else in_threads)(partial(_decide_window, deciding), windows, workers):
+    windows = deciding.windows(deciding.scene.window if within is None else within)
+    counts = np.zeros((len(deciding.final), 5), np.int64)
+    for some in (in_processes if apart else in_threads)(partial(_decide_window, deciding, asked), windows, workers):
         counts += some
     return counts
 
 
-def _decide_window(by: _Deciding, window: Window) -> NDArray[np.int64]:
+def _decide_window(by: _Deciding, asked: NDArray[np.intp] | None, window: Window) -> NDArray[np.int64]:
     """One window of `_decide`. It changes only its own bytes, and of those only bits that no other window looks at."""
-    pixel, maps = pixel_metres(by.scene.place), _mapped(by.maps)
+    pixel, maps = pixel_metres(by.scene.place), mapped(by.maps)
+    dates = slice(None) if asked is None else asked
+    counts = np.zeros((len(by.final), 5), np.int64)
+    if by.final[dates].all():  # the user's own word: nothing around it, no other date has a say
+        found = maps[(dates, *window.slices)] & DETECTED
+        maps[(dates, *window.slices)] = found | (found << np.uint8(4)) | DECIDED
+        counts[dates, :2] = _measured_and_clear(found)
+        return counts
     around = window.grow(by.halo, by.scene.shape)
-    inside = (slice(None), *window.inside(around).slices)
+    inside = (dates, *window.inside(around).slices)
     final = by.final[:, None, None]
-    found = np.asarray(maps[(slice(None), *around.slices)]) & np.uint8(15)
+    found = np.asarray(maps[(slice(None), *around.slices)]) & DETECTED
     missed, ground = np.zeros_like(found), np.zeros(found.shape, bool)
-    lean = _read_lean(by.scene, around) if by.screened else None
+    lean = _read_lean(by.scene, around) if by.screened or by.laid else None
     if lean is not None:
         for i in by.laid:
             found[i] = scl_classes(np.asarray(by.scene.source.scl(i, around)), lean.s2_valid[i], by.scene.place.id)
+    if lean is not None and by.screened:
         ground = screening.bright_ground(lean, found, pixel) & ~final
     kept = np.where(ground, np.uint8(Cover.CLEAR), found)
-    decided = np.where(final, found, widen(kept, by.metres, pixel))
-    if lean is not None:
-        missed = screening.screen(lean, decided, pixel, by.trusted)
+    classes = np.where(final, found, widen(kept, by.metres, pixel))
+    if lean is not None and by.screened:
+        missed = screening.screen(lean, classes, pixel, by.trusted, asked)
         missed[by.final] = 0
-        decided = np.where(missed > 0, missed, decided)
-    maps[(slice(None), *window.slices)] |= decided[inside] << np.uint8(4)
-    return np.stack([
-        (found[inside] != Cover.NODATA).sum((1, 2)), (~HIDING[found[inside]] & (found[inside] > 0)).sum((1, 2)),
+        classes = np.where(missed > 0, missed, classes)
+    maps[(dates, *window.slices)] |= (classes[inside] << np.uint8(4)) | DECIDED
+    counts[dates, :2] = _measured_and_clear(found[inside])
+    counts[dates, 2:] = np.stack([
         (missed[inside] == Cover.THIN).sum((1, 2)), (missed[inside] == Cover.SHADOW).sum((1, 2)),
         ground[inside].sum((1, 2)),
     ], axis=1)  # fmt: skip
+    return counts
+
+
+def _measured_and_clear(found: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Classes (n, h, w) as detected -> how many pixels were measured, and how many of them are clear, (n, 2)."""
+    return np.stack([(found != Cover.NODATA).sum((1, 2)), (~HIDING[found] & (found > 0)).sum((1, 2))], axis=1)
 
 
 def widen(classes: NDArray[np.uint8], metres: float, pixel: Pixel) -> NDArray[np.uint8]:
@@ -309,13 +348,18 @@ def _screen_record(screen: bool, dates: int, least: int) -> str:
     return "on" if dates >= least else f"off: {dates} dates, it takes {least}"
 
 
-def _date_record(choice: Choice, counts: NDArray[np.int64], shade: dict[str, Any] | None) -> dict[str, Any]:
-    """What the manifest tells of one date; shares are of the measured pixels."""
+def _date_record(choice: Choice, counts: NDArray[np.int64] | None, shade: dict[str, Any] | None) -> dict[str, Any]:
+    """What the manifest tells of one date; shares are of the measured pixels, None where not all were looked at."""
+    record: dict[str, Any] = {"detector": choice.name, "why": choice.why, "final": choice.final}
+    if counts is not None:
+        record |= _shares(counts)
+    return record if shade is None else {**record, "shadows": shade}
+
+
+def _shares(counts: NDArray[np.int64]) -> dict[str, float]:
     valid, clear, cloud, dark, ground = (int(n) for n in counts)
     of = max(valid, 1)
-    record = {
-        "detector": choice.name, "why": choice.why, "final": choice.final, "clear_detected": round(clear / of, 6),
-        "screened_cloud": round(cloud / of, 6), "screened_shadow": round(dark / of, 6),
+    return {
+        "clear_detected": round(clear / of, 6), "screened_cloud": round(cloud / of, 6), "screened_shadow": round(dark / of, 6),
         "bright_ground": round(ground / of, 6),
     }  # fmt: skip
-    return record if shade is None else {**record, "shadows": shade}

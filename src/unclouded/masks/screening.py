@@ -95,16 +95,24 @@ def _narrow(pixel: Pixel) -> float:
     return max(OPEN_METRES, *pixel)
 
 
-def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Mask | None = None) -> NDArray[np.uint8]:
+def screen(
+    sample: Sample,
+    classes: NDArray[np.uint8],
+    pixel: Pixel,
+    trusted: Mask | None = None,
+    wanted: NDArray[np.intp] | None = None,
+) -> NDArray[np.uint8]:
     """Cloud and shadow that `classes` (T, H, W) miss: codes THIN and SHADOW, 0 elsewhere, (T, H, W) uint8.
 
     Only clear pixels are questioned. Needs a blue band or, failing that, red (20 m products), and near infrared; without a
     short-wave infrared band a shadow is judged by near infrared alone. With fewer than `FEWEST` dates nothing is found.
     `trusted` (T,): dates to restore. There doubt speaks for the observation: an area that is brighter as a whole is not asked.
+    `wanted`: the dates, ascending, that are judged (None: all); the others are only compared with, and stay 0.
     """
     found = np.zeros(classes.shape, np.uint8)
+    judged = np.arange(len(classes)) if wanted is None else wanted
     names = {part: role(sample.place.bands, part) for part in ROLES}
-    if len(classes) < FEWEST:
+    if len(classes) < FEWEST or not len(judged):
         return found
     layers = {part: band(sample, name) for part, name in names.items() if name is not None}
     if not layers.keys() & {"blue", "red"}:
@@ -112,16 +120,20 @@ def screen(sample: Sample, classes: NDArray[np.uint8], pixel: Pixel, trusted: Ma
     days = sample.s2_dates.astype(np.int64)
     asked = (classes == Cover.CLEAR) & sample.s2_valid
     at = np.flatnonzero(trusted) if trusted is not None and "nir" in layers else np.arange(0)
-    ground, light = _mended_grounds(layers, asked, days, at)
+    at = at[np.isin(at, judged)]
+    ground, light = _mended_grounds(layers, asked, days, at, judged)
+    if len(judged) < len(classes):
+        layers, asked = {part: layer[judged] for part, layer in layers.items()}, asked[judged]
     if len(at):
-        there, usual = ({part: layer[at] for part, layer in both.items()} for both in (layers, ground))
-        asked[at] &= ~lit(there, usual, light, asked[at], pixel)
+        mine = np.searchsorted(judged, at)
+        there, usual = ({part: layer[mine] for part, layer in both.items()} for both in (layers, ground))
+        asked[mine] &= ~lit(there, usual, light, asked[mine], pixel)
     strong, weak = (_all_suspects(layers, ground, limits) for limits in (STRONG, WEAK))
     for n, code in ((1, Cover.SHADOW), (0, Cover.THIN)):
         core = opened(strong[n] & asked, _narrow(pixel), pixel)
         fringe = weak[n] & asked & grow(core, FRINGE_METRES, pixel)
         whole = grow(core | opened(fringe, _narrow(pixel), pixel), GROW_METRES, pixel)
-        found[whole & asked] = code
+        found[judged] = np.where(whole & asked, np.uint8(code), found[judged])
     return found
 
 
@@ -170,14 +182,15 @@ def ground_halo(pixel: Pixel) -> int:
 
 
 def _mended_grounds(
-    layers: dict[str, Image], asked: Mask, days: NDArray[np.int64], at: NDArray[np.intp]
+    layers: dict[str, Image], asked: Mask, days: NDArray[np.int64], at: NDArray[np.intp], judged: NDArray[np.intp]
 ) -> tuple[dict[str, Image], Image]:
-    """`grounds`, looked at again without what a first look finds, where it finds anything: a missed cloud spoils what is
-    beside it. Also the ground of dates `at` in near infrared where its brighter side in time counts: (len(at), H, W).
+    """`grounds` of the dates `judged`, looked at again without what a first look finds on any date, where it finds anything:
+    a missed cloud spoils what is beside it. Also the ground of dates `at` in near infrared where its brighter side in time
+    counts: (len(at), H, W).
 
     A few rows at a time, which stay in the processor's cache.
     """
-    ground = {part: np.empty_like(layer) for part, layer in layers.items()}
+    ground = {part: np.empty((len(judged), *asked.shape[1:]), np.float32) for part in layers}
     light = np.empty((len(at), *asked.shape[1:]), np.float32)
     for rows in _strips(asked.shape):
         some, seen = {part: layer[:, rows] for part, layer in layers.items()}, asked[:, rows]
@@ -187,11 +200,11 @@ def _mended_grounds(
         where = spoilt.any(axis=0)
         again = {}
         if where.any():
-            again = grounds({part: layer[:, where] for part, layer in some.items()}, (seen & ~spoilt)[:, where], days)
+            again = grounds({part: layer[:, where] for part, layer in some.items()}, (seen & ~spoilt)[:, where], days, judged)
         for part, layer in first.items():
+            ground[part][:, rows] = layer if len(judged) == len(days) else layer[judged]
             if again:
-                layer[:, where] = again[part]
-            ground[part][:, rows] = layer
+                ground[part][:, rows][:, where] = again[part]
         if len(at):
             light[:, rows] = grounds({"light": some["nir"]}, seen & ~spoilt, days, at)["light"]
     return ground, light

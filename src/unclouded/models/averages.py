@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 Rule = Literal["least-cloudy", "nearest", "mosaic", "median", "linear"]
 
 NEEDS = Needs(dates=(2, None))
+EVERYWHERE = replace(NEEDS, masks="everywhere")
 CLOUD_COST_DAYS = 200  # least cloudy: a fully hidden date counts as 200 days further away
 
 
@@ -50,7 +51,11 @@ class Average:
 
     config: Config
     order: tuple[int, ...] | None = None  # least-cloudy: signed days from the target, best date first (set by adapt)
-    needs: Needs = NEEDS
+
+    @property
+    def needs(self) -> Needs:
+        """Two dates or more; `least-cloudy` ranks whole dates."""
+        return EVERYWHERE if self.config.rule == "least-cloudy" else NEEDS
 
     def adapt(self, scene: Scene, date: np.datetime64) -> Average:
         """For `least-cloudy`, rank the dates of the whole scene once, so that every tile copies from the same date."""

@@ -103,7 +103,7 @@ class InternalLearning(SceneSolver):
         sar: Literal["required", "optional", "unused"] = "optional"
         if c.drive != "auto":
             sar = "required" if c.drive == "s1" else "unused"
-        self.needs = Needs(dates=(2, None), sar=sar)
+        self.needs = Needs(dates=(2, None), sar=sar, masks="everywhere")
         self.cell, self.overlap, self.dates, self.choose = c.cell, c.overlap, c.dates, c.choose
         self.radar = c.drive != "noise"
         self.progress = progress

@@ -24,6 +24,7 @@ class Needs:
     context is that of whole squares of so many pixels of the place's own lattice, not of single pixels.
     `held`, `held_per_date`: bytes that a process holds at most beyond what it reads, and more of them for each date of the
     series: weights and activations of a tile. `one_process`: it computes on a device that it does not share.
+    `masks`: where `adapt` looks at those of other dates: "near" what it reads to rebuild, or "everywhere".
     """
 
     bands: tuple[str, ...] | None = None
@@ -39,6 +40,7 @@ class Needs:
     held: int = 0
     held_per_date: int = 0
     one_process: bool = False
+    masks: Literal["near", "everywhere"] = "near"
 
     def outer(self, part: Window, scene: Scene) -> Window:
         """What of a scene has to be read for a part of it: the squares of `lattice` that it touches and `halo` around them."""

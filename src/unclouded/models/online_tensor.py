@@ -58,7 +58,7 @@ class OnlineTensor(SceneSolver):
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = c = Config() if config is None else config
-        self.needs = Needs(dates=(2, None), cloud=c.mask)
+        self.needs = Needs(dates=(2, None), cloud=c.mask, masks="everywhere")
         self.cell, self.overlap, self.dates, self.choose = c.cell, c.overlap, c.dates, c.choose
 
     def _copy(self) -> OnlineTensor:

@@ -123,7 +123,7 @@ def _score(
     for patch, (s2, sigma) in zip(patches, _predicted(remover, veiled, patches, day), strict=True):
         truth = scene.read(patch, only=[i])
         assert scene.masks is not None
-        seen = _clear(np.asarray(scene.masks[i][patch.slices])) & truth.s2_valid[0] & np.isfinite(s2).all(0)
+        seen = _clear(np.asarray(scene.masks[(i, *patch.slices)])) & truth.s2_valid[0] & np.isfinite(s2).all(0)
         errors.append((s2 - truth.s2[0])[:, seen])
         if sigma is not None:
             sigmas.append(sigma[:, seen])

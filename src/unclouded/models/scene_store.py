@@ -21,14 +21,16 @@ from unclouded.models.scene_gp import Sparse
 from unclouded.models.scene_model import SceneModel
 from unclouded.models.scene_regression import Whitening
 from unclouded.models.scene_sigma import Sigma
+from unclouded.models.scene_survey import looked_at
 from unclouded.sample import as_day
 
 if TYPE_CHECKING:
     from unclouded.models.needs import CloudRemover
     from unclouded.scenes.scene import Scene
 
-FORMAT = "unclouded scene model 1"
+FORMAT = "unclouded scene model 2"
 NAME = "scene-model.safetensors"
+ROWS = 512  # of a class map that are summed up at a time
 WORDS = {
     "grid": "its grid", "bands": "its bands", "level": "its level", "dates": "its dates", "radar": "its radar dates",
     "date": "the date it was fitted for", "masks": "its cloud masks", "settings": "its settings",
@@ -50,7 +52,8 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in (Fitted, SceneModel, W
 def purpose(scene: Scene, date: np.datetime64, config: Config) -> dict[str, Any]:
     """What decides a fit, as JSON: grid, bands, level, dates, radar dates, the date, a checksum of the masks, settings.
 
-    The masks belong to it: a model may have learned from pixels that other masks hide, and no error measured there would hold.
+    The masks belong to it, those of the date and, where the place is studied, of the others: a model may have learned from
+    pixels that other masks hide, and no error measured there would hold.
     """
     grid = scene.place.grid
     where = [] if grid is None else [str(grid.crs), *(float(v) for v in list(grid.affine)[:6])]
@@ -58,14 +61,20 @@ def purpose(scene: Scene, date: np.datetime64, config: Config) -> dict[str, Any]
     return {
         "grid": [*where, *scene.place.origin, *scene.shape], "bands": list(scene.place.bands), "level": scene.place.level,
         "dates": [str(day) for day in scene.dates], "radar": radar if config.radar else [], "date": str(as_day(date)),
-        "masks": _checksum(scene), "settings": asdict(config),
+        "masks": _checksum(scene, date, config.seed), "settings": asdict(config),
     }  # fmt: skip
 
 
-def _checksum(scene: Scene) -> int:
-    crc = 0
-    for layer in () if scene.masks is None else scene.masks:
-        crc = zlib.crc32(layer.tobytes(), crc)
+def _checksum(scene: Scene, date: np.datetime64, seed: int) -> int:
+    crc, masks = 0, scene.masks
+    if masks is None:
+        return crc
+    if as_day(date) in scene.dates:
+        i = scene.index(date)
+        for rows in scene.blocks(ROWS, scene.shape[1]):
+            crc = zlib.crc32(masks[(i, *rows.slices)].tobytes(), crc)
+    for window in looked_at(scene, seed):
+        crc = zlib.crc32(masks[(slice(None), *window.slices)].tobytes(), crc)
     return crc
 
 

@@ -95,23 +95,30 @@ class Survey:
 
     def _clear(self, scene: Scene) -> Mask:
         """(D, N): measured and not hidden."""
-        clear = np.array(self.valid)
-        if scene.masks is not None:
-            rows, cols = self.rows - scene.place.origin[0], self.cols - scene.place.origin[1]
-            for t, classes in zip(np.searchsorted(self.days, scene.dates.astype(np.int64)), scene.masks, strict=True):
-                clear[t] &= ~HIDING[np.asarray(classes[rows, cols])]
+        clear, first = np.array(self.valid), 0
+        if scene.masks is None:
+            return clear
+        real = np.searchsorted(self.days, scene.dates.astype(np.int64))
+        for window, count in self.spots:
+            at = slice(first, first + count)
+            clear[real, at] &= ~HIDING[scene.masks[(slice(None), *window.slices)]][:, *self._within(window, at, scene)]
+            first += count
         return clear
+
+    def _within(self, window: Window, at: slice, scene: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of some pixels in their window of the scene."""
+        top, left = scene.place.origin
+        return self.rows[at] - top - window.row, self.cols[at] - left - window.col
 
     def _from_hidden(self, scene: Scene, day: int) -> Floats:
         """(N,) pixels to the nearest one that the masks hide on that day, at most EDGE."""
         found = np.flatnonzero(scene.dates.astype(np.int64) == day)
         if scene.masks is None or not len(found):
             return np.full(len(self.rows), EDGE, np.float32)
-        classes, first, parts = scene.masks[int(found[0])], 0, []
+        first, parts = 0, []
         for window, count in self.spots:
-            at = slice(first, first + count)
-            rows, cols = self.rows[at] - scene.place.origin[0], self.cols[at] - scene.place.origin[1]
-            parts.append(distance(~HIDING[np.asarray(classes[window.slices])])[rows - window.row, cols - window.col])
+            classes = np.asarray(scene.masks[(int(found[0]), *window.slices)])
+            parts.append(distance(~HIDING[classes])[self._within(window, slice(first, first + count), scene)])
             first += count
         return np.concatenate(parts)
 
@@ -168,6 +175,11 @@ def surveyed(
         plot=np.concatenate([spot.plot[spot.kept] for spot in spots]), x=x, valid=valid, edge=edge,
         radar=anomaly if heard else None, ground=ground if heard else None,
     )  # fmt: skip
+
+
+def looked_at(scene: Scene, seed: int) -> list[Window]:
+    """The windows in which the place is studied."""
+    return [spot.window for spot in _spots(scene, seed)]
 
 
 def _empty(folder: Path | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

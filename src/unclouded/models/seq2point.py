@@ -26,7 +26,7 @@ from unclouded.models.dsen2cr import Block
 from unclouded.models.needs import Needs
 from unclouded.models.patchgan import PatchGAN
 from unclouded.models.scaling import VV_VH, scale_radar, unscale_optical
-from unclouded.models.several_dates import Choose, Frames, SeveralDates, Under
+from unclouded.models.several_dates import Choose, Frames, SeveralDates, Under, masks_for
 from unclouded.models.single_date import Frame, SingleDate
 from unclouded.models.start import gan_normal
 from unclouded.models.weights import fit
@@ -193,7 +193,7 @@ class Seq2Point(SeveralDates):
             )
         self.needs = Needs(
             bands=c.bands, levels=(c.level,), sar="required" if c.sar else "unused", dates=(c.dates, None), cloud=False,
-            tile=256, halo=1 + 2 * c.blocks + 1 + 2 * BLOCKS_3D + 1,
+            masks=masks_for(c.choose), tile=256, halo=1 + 2 * c.blocks + 1 + 2 * BLOCKS_3D + 1,
         )  # fmt: skip
         self.dates, self.choose = c.dates, c.choose
         self._start(partial(Network, c), gan_normal, weights, seed)

@@ -29,6 +29,11 @@ EXAMPLE_DATES = 3
 FAR = 2**40  # days: the rank of a date that measured nothing
 
 
+def masks_for(choose: Choose) -> Literal["near", "everywhere"]:
+    """Where a network that chooses its dates looks at their masks: `clearest` ranks whole dates."""
+    return "everywhere" if choose == "clearest" else "near"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Frames(Frame):
     """Several dates without holes: s2 (B, T, C, H, W) reflectance; s1 (B, T, 2, H, W) dB, cloud (B, T, 1, H, W), or None."""

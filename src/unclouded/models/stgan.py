@@ -24,7 +24,7 @@ from unclouded.models.norms import Norm, has_bias, norm_layer
 from unclouded.models.patchgan import PatchGAN
 from unclouded.models.resnet import Block
 from unclouded.models.scaling import BOTH_25, scale_radar
-from unclouded.models.several_dates import Choose, Frames, SeveralDates
+from unclouded.models.several_dates import Choose, Frames, SeveralDates, masks_for
 from unclouded.models.start import gan_normal
 from unclouded.sample import Level
 
@@ -77,7 +77,8 @@ def needs(config: Config) -> Needs:
     multiple = 2**config.halvings
     return Needs(
         bands=config.bands, levels=(config.level,), sar="required" if config.sar else "unused",
-        dates=(DATES, None), cloud=False, multiple_of=multiple, tile=256, halo=32, tiling="approximate",
+        dates=(DATES, None), cloud=False, masks=masks_for(config.choose),
+        multiple_of=multiple, tile=256, halo=32, tiling="approximate",
     )  # fmt: skip
 
 

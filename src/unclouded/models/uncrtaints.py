@@ -23,7 +23,7 @@ from torch.nn import functional
 from unclouded.bands import L1C
 from unclouded.models.needs import Needs
 from unclouded.models.scaling import BOTH_25, scale_radar, unscale_optical
-from unclouded.models.several_dates import Choose, Frames, SeveralDates, Under
+from unclouded.models.several_dates import Choose, Frames, SeveralDates, Under, masks_for
 from unclouded.sample import Level
 
 GRID = 32  # attention is found on GRID x GRID cells
@@ -79,6 +79,7 @@ def needs(config: Config) -> Needs:
         sar="required" if config.sar else "unused",
         dates=(1 if config.dates == 1 else config.dates or 2, None),
         cloud=False,
+        masks=masks_for(config.choose),
         tile=256,
         halo=32,
         tiling="approximate",

@@ -86,13 +86,18 @@ def save(path: Path, name: str, remover: SingleDate, notes: Weights | None = Non
         Weights(model=name) if notes is None else notes,
         model=name,
         config=asdict(remover.config),
-        needs=asdict(replace(remover.needs, held=0, held_per_date=0)),  # those are facts of the table, not of the file
+        needs=_needs(remover),
         digest=digest(state),
         parameters=sum(p.numel() for p in remover.network.parameters()),
     )
     text = json.dumps({"format": FORMAT} | asdict(record), sort_keys=True)
     _write(path, to_bytes(state, metadata={KEY: text}))
     return record
+
+
+def _needs(remover: SingleDate) -> dict[str, Any]:
+    """What a file tells of the needs: not what follows from the table of networks and from how a scene is worked through."""
+    return {name: value for name, value in asdict(replace(remover.needs, held=0, held_per_date=0)).items() if name != "masks"}
 
 
 def _write(path: Path, content: bytes) -> None:

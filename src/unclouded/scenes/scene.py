@@ -23,6 +23,8 @@ from unclouded.units import to_reflectance
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from unclouded.masks.lazy import LazyMaps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -87,7 +89,9 @@ class Scene:
     source: PixelSource
     s1_dates: Days | None = None  # (T1,)
     s1_orbits: NDArray[np.int16] | None = None  # (T1,) relative orbit, -1 unknown
-    masks: NDArray[np.uint8] | None = None  # (T, H, W) codes of Cover, possibly a memory map
+    masks: NDArray[np.uint8] | LazyMaps | None = (
+        None  # (T, H, W) codes of Cover, in memory, in a file, or decided when looked at
+    )
     decisions: dict[str, Any] = field(default_factory=dict)  # JSON: offsets with evidence, pairing, files, warnings
 
     def index(self, date: np.datetime64) -> int:
@@ -133,17 +137,18 @@ class Scene:
         index = None
         if target is not None and (found := np.flatnonzero(dates == as_day(target))).size:
             index = int(found[0])
+        clouds = [None if self.masks is None else self._cloud(window, chosen) for window in windows]  # before much is in memory
         images = _cut(lambda i: self.source.s2(i, outer), chosen, windows, outer, len(self.place.bands))
         radars = self._radars(windows, outer)
         scl, given = [self.source.scl(i, outer) for i in chosen], [self.source.given(i, outer) for i in chosen]
         return [
             Sample(
                 place=self.place.at(window), s2=s2, s2_valid=valid, s2_dates=dates, **radar,
-                cloud=None if self.masks is None else self._cloud(window, chosen),
+                cloud=cloud,
                 scl=_stack(scl, 0, window.inside(outer)), given=_stack(given, np.nan, window.inside(outer)),
                 target_date=None if target is None else as_day(target), target_index=index,
             )
-            for window, (s2, valid), radar in zip(windows, images, radars, strict=True)
+            for window, cloud, (s2, valid), radar in zip(windows, clouds, images, radars, strict=True)
         ]  # fmt: skip
 
     def only(self, bands: Collection[str]) -> Scene:
@@ -181,7 +186,7 @@ class Scene:
             s1_dates=sample.s1_dates, s1_orbits=sample.s1_orbits, masks=classes,
         )  # fmt: skip
 
-    def with_masks(self, masks: NDArray[np.uint8]) -> Scene:
+    def with_masks(self, masks: NDArray[np.uint8] | LazyMaps) -> Scene:
         """The same scene with class maps (T, H, W)."""
         if masks.shape != (len(self.dates), *self.shape) or masks.dtype != np.uint8:
             raise RecordError(f"masks have shape {masks.shape} {masks.dtype}; expected {(len(self.dates), *self.shape)} uint8.")
@@ -202,8 +207,8 @@ class Scene:
 
     def let_go(self) -> None:
         """Take the pages of class maps in a file out of this process; they come back where they are looked at again."""
-        maps = self.masks
-        if isinstance(maps, np.memmap) and maps.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        maps = getattr(self.masks, "open_file", self.masks)
+        if isinstance(maps, np.memmap) and maps.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
             maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def veiled(self, i: int, windows: Sequence[Window]) -> Scene:
@@ -214,6 +219,8 @@ class Scene:
         if self.masks is None:
             raise RecordError("A scene without masks cannot be veiled; detect them first.")
         old = self.masks
+        if not isinstance(old, np.ndarray):
+            return self.with_masks(old.veiled(i, windows))
         masks = (
             np.memmap(old.filename, np.uint8, "c", int(old.offset), old.shape)
             if isinstance(old, np.memmap) and old.filename is not None
