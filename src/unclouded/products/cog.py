@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
 
 RGB = tuple[int, int, int]
+SIDE = 512  # pixels: of a tile
 STRIP = 512  # rows per read of a whole raster: a row of its tiles
 LEVEL = 1  # of DEFLATE: half the time of the usual 6, and files larger by one in a hundred
 TIMESTAMPS = ("TIFFTAG_DATETIME",)
@@ -73,24 +74,35 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
     Raises OSError where the disk does not take it.
     """
     from rasterio._err import CPLE_BaseError
+    from rasterio.enums import Resampling
     from rasterio.env import Env
     from rasterio.errors import RasterioError
     from rasterio.shutil import copy
 
     flat = path.with_name(path.name + ".flat")
     try:
-        with _create(flat, plane) as target:
+        with Env(**LOCKS), _create(flat, plane) as target:
             for at, pixels in pieces:
                 target.write(pixels, window=_rio(at))
-        with open_raster(flat) as source, Env(**LOCKS, COG_TMP_COMPRESSION="NONE"):  # of overviews, until they are copied
+            if levels := overview_levels(plane.shape):  # unpacked, each from the one before: sooner than in the driver
+                target.build_overviews(levels, Resampling[plane.overviews])
+        with open_raster(flat) as source, Env(**LOCKS):
             copy(
-                source, path, driver="COG", compress=compress, level=LEVEL, predictor="YES", blocksize=512, bigtiff="IF_SAFER",
+                source, path, driver="COG", compress=compress, level=LEVEL, predictor="YES", blocksize=SIDE, bigtiff="IF_SAFER",
                 overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(errno.ENOSPC if nearly_full(path.parent) else errno.EIO, str(error), str(path)) from error
     finally:
         flat.unlink(missing_ok=True)
+
+
+def overview_levels(shape: tuple[int, int]) -> list[int]:
+    """How many times smaller each overview is: halves until an image fits into one tile."""
+    levels = []
+    while max(shape) > SIDE * 2 ** len(levels):
+        levels.append(2 ** (len(levels) + 1))
+    return levels
 
 
 def nearly_full(where: Path) -> bool:
@@ -126,7 +138,7 @@ def is_cog(path: Path) -> bool:
     """Whether GDAL sees the layout of a COG, tiled, with overviews where the image is larger than a tile."""
     with open_raster(path) as source:
         laid_out = source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
-        large = max(source.shape) > 512
+        large = max(source.shape) > SIDE
         return laid_out and (not large or bool(source.overviews(1)))
 
 
