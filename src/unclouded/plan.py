@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from unclouded.budget import MIB, afford
 from unclouded.masks import MASKS
-from unclouded.masks.detect import GROW_METRES, choose, detect, widen
+from unclouded.masks.detect import FEW, FEW_SCREENED, GROW_METRES, choose, detect, widen
 from unclouded.masks.morphology import pixel_metres
 from unclouded.models import DEFAULT, MODELS, NETWORK_SPEED, load
 from unclouded.models.running import computing_on, place_on
@@ -38,6 +38,10 @@ COSTS: Mapping[str, float] = {
     "start": 2.2,  # seconds, of the program
     "processes": 4.5,  # seconds, once, where there are several
     "margins": 0.8,  # times the masks of a window alone: larger ones share what lies around them
+    "final": 0.13,  # masks of a restored date that are given, where the other dates' are decided near hidden pixels only,
+    "compared": 0.75,  # and of one that must be compared with them, as a share of the masks of all dates
+    "around": 1.1,  # times the parts that are read to rebuild: where masks are decided for that
+    "around study": 1.7,  # times the windows of the study: the same for that
     "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample
     "studied": 8.0,  # more of them where the scene has all of the pixels that it studies
     "studied date": 1.2,  # and these for each date of the series
@@ -62,6 +66,7 @@ class Glimpse:
 
     hidden: float
     rims: float  # in cells that hold hidden pixels and have clear ones around them
+    final: bool = False  # whether the mask is given and so final
 
 
 def estimate(
@@ -88,7 +93,8 @@ def estimate(
     pixels, bands = prod(scene.shape), len(scene.place.bands)
     trial = _masked(scene, dates, mask, grow, screen)
     seen = [_glimpsed(scene, day, dates, mask, grow, trial) for day in dates]
-    spent = _spent(scene, seen, trial.seconds, model, budget.workers)
+    masks = _mask_seconds(scene, seen, trial.seconds, remover.needs.masks == "near" and len(dates) < len(scene.dates))
+    spent = _spent(scene, seen, masks, model, budget.workers)
     stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
     return {
         "dates": len(dates),
@@ -108,8 +114,25 @@ def estimate(
     }
 
 
-def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, workers: int) -> dict[str, float]:
-    """Processor seconds of each stage; `masking`: those of the masks of one Mpx of all dates."""
+class MaskSeconds(NamedTuple):
+    """Processor seconds of the masks of one Mpx of all dates: of the whole scene at once, and where they are decided later."""
+
+    at_once: float
+    to_rebuild: float  # per Mpx read to rebuild
+    to_study: float  # per Mpx of the study
+
+
+def _mask_seconds(scene: Scene, seen: Sequence[Glimpse], all_dates: float, near: bool) -> MaskSeconds:
+    """`all_dates`: what windows took in which all dates were decided; `near`: the remover looks near hidden pixels only."""
+    all_dates, cost, final = all_dates * COSTS["margins"], COSTS, all(glimpse.final for glimpse in seen)
+    if not near or float(np.mean([glimpse.hidden for glimpse in seen])) > (FEW if final else FEW_SCREENED):
+        return MaskSeconds(all_dates, 0.0, 0.0)
+    first = cost["final"] * len(scene.place.bands) / 10 * pace() * len(seen) if final else cost["compared"] * all_dates
+    return MaskSeconds(min(first, all_dates), cost["around"] * all_dates, cost["around study"] * all_dates)
+
+
+def _spent(scene: Scene, seen: Sequence[Glimpse], masks: MaskSeconds, model: str, workers: int) -> dict[str, float]:
+    """Processor seconds of each stage."""
     mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
     some = [glimpse for glimpse in seen if glimpse.hidden]
     speed = MODELS[model].speed if model in MODELS else NETWORK_SPEED  # else a file or folder of trained weights
@@ -117,19 +140,20 @@ def _spent(scene: Scene, seen: Sequence[Glimpse], masking: float, model: str, wo
     if model == DEFAULT:
         full = cost["studied"] + cost["studied date"] * len(scene.dates)
         study = cost["study"] + full * min(1.0, mpx / STUDIED)
-        survey = read * min(mpx, SURVEYED) if some else 0.0  # once for all dates
+        survey = (read + masks.to_study) * min(mpx, SURVEYED) if some else 0.0  # once for all dates
         longer = 1 + cost["other dates"] * (len(scene.dates) - 5)
         rebuild = longer * sum(cost["hidden"] * glimpse.hidden + cost["rims"] * glimpse.rims for glimpse in some)
     else:
         study, survey = cost["study of others"] * speed * min(1.0, mpx), 0.0
         rebuild = sum(speed * glimpse.hidden for glimpse in some)
+    read_near = read * cost["passes"] + masks.to_rebuild
     publish = [(cost["publishing"] + cost["varied"] * min(0.5, glimpse.hidden)) * tens * mpx for glimpse in seen]
     report = cost["report"] + cost["pictures"] * min(mpx, SHOWN)
     return {
         "start": slow * (cost["start"] + (cost["processes"] if workers > 1 else 0.0)),
-        "masks": masking * cost["margins"] * mpx,
+        "masks": masks.at_once * mpx,
         "study": survey + slow * study * len(some),
-        "rebuild": (read * cost["passes"] * parts + slow * (rebuild + cost["filling"] * tens * len(seen))) * mpx,
+        "rebuild": (read_near * parts + slow * (rebuild + cost["filling"] * tens * len(seen))) * mpx,
         "publish": slow * (sum(publish) + report * len(seen)),
     }
 
@@ -259,7 +283,7 @@ def _glimpsed(
     many, few = _shares([detected(w) for w in _spread(scene, LOOKS)]), _shares([detected(w) for w in trial.windows])
     decided = _shares([masks[i] for masks in trial.masks])
     hidden, rims = np.clip(many + decided - few, 0.0, 1.0)
-    return Glimpse(float(hidden), float(rims))
+    return Glimpse(float(hidden), float(rims), chosen.final)
 
 
 def _shares(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded.errors import UsageError
+from unclouded.masks.lazy import LazyMaps
 from unclouded.models import scene_radar
 from unclouded.models.scene_study import distance, hashed, picked
 from unclouded.models.temporal import EDGE, Floats, Mask, Pixels
@@ -160,8 +161,8 @@ def surveyed(
     valid = _empty(folder, "valid", (len(days), count), bool)
     edge = _empty(folder, "edge", (len(days), count), np.float32)
     anomaly, ground = _empty(folder, "radar", (len(days), 4, count), np.float32), np.zeros((4, count), np.float32)
-    heard = False
-    for k, look in in_processes(partial(_looked, bare, days), list(enumerate(spots)), workers):
+    heard, lazy = False, scene.masks if isinstance(scene.masks, LazyMaps) else None
+    for k, look in in_processes(partial(_looked, bare, lazy, days), list(enumerate(spots)), workers):
         at = slice(ends[k], ends[k + 1])
         x[real, :, at], valid[real, at], edge[real, at] = look.x, look.valid, look.edge
         if look.radar is not None:
@@ -189,9 +190,11 @@ def _empty(folder: Path | None, name: str, shape: tuple[int, ...], dtype: Any) -
     return np.lib.format.open_memmap(folder / f"survey-{name}.npy", "w+", dtype, shape)
 
 
-def _looked(scene: Scene, days: NDArray[np.int64], item: tuple[int, Spot]) -> tuple[int, Look]:
-    """Read a spot of a scene without masks."""
+def _looked(scene: Scene, masks: LazyMaps | None, days: NDArray[np.int64], item: tuple[int, Spot]) -> tuple[int, Look]:
+    """Read a spot of a scene without masks. `masks` are only looked at, so that they are decided once, and by all processes."""
     k, (window, kept, _) = item
+    if masks is not None:
+        _ = masks[(slice(None), *window.slices)]
     sample, flat = scene.read(window), np.flatnonzero(kept)
     valid, radar = picked(sample.s2_valid, flat), None
     if sample.s1 is not None and sample.s1_valid is not None and sample.s1_dates is not None and sample.s1_valid.any():

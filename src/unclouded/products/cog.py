@@ -99,7 +99,7 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
 
 def overview_levels(shape: tuple[int, int]) -> list[int]:
     """How many times smaller each overview is: halves until an image fits into one tile."""
-    levels = []
+    levels: list[int] = []
     while max(shape) > SIDE * 2 ** len(levels):
         levels.append(2 ** (len(levels) + 1))
     return levels
