@@ -10,7 +10,7 @@ from unclouded.errors import BudgetTooSmall
 from unclouded.models import weights
 from unclouded.models.seq2point import Config, Seq2Point
 from unclouded.models.zoo import network
-from unclouded.plan import _rims, _spread, estimate, pace
+from unclouded.plan import COSTS, Glimpse, _mask_seconds, _rims, _spread, estimate, pace
 from unclouded.products import product as product_module
 from unclouded.raster import create_raster
 from unclouded.remove import remove_clouds
@@ -43,6 +43,17 @@ def test_more_work_takes_longer_and_a_slow_machine_too(field, monkeypatch):
     assert 0 < one < all_ < 4 * one
     monkeypatch.setattr("unclouded.plan.pace", lambda: 3.0)
     assert estimate(scene, scene.dates[:1], "scene")["minutes"] > 2.5 * one
+
+
+def test_masks_that_follow_the_clouds_cost_where_the_pixels_are_rebuilt(field, monkeypatch):
+    monkeypatch.setattr("unclouded.plan.pace", lambda: 2.0)
+    scene, whole = open_scene(field), 10.0 * COSTS["margins"]
+    few, many, final = Glimpse(0.1, 0.1), Glimpse(0.5, 0.1), Glimpse(0.4, 0.1, final=True)
+    for seen, near in (([few], False), ([many], True), ([few, many], True)):
+        assert _mask_seconds(scene, seen, 10.0, near) == (whole, 0.0, 0.0)
+    compared, given = _mask_seconds(scene, [few], 10.0, True), _mask_seconds(scene, [final, final], 10.0, True)
+    assert 0 < given.at_once == pytest.approx(2 * 2.0 * COSTS["final"] * 0.3) < compared.at_once < whole
+    assert compared[1:] == given[1:] and min(given.to_rebuild, given.to_study) >= whole  # with margins
 
 
 def test_the_pace_is_a_time_over_that_of_the_reference(monkeypatch):
