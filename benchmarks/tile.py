@@ -89,6 +89,9 @@ def table(options: argparse.Namespace, work: Path) -> None:
 
 def copy_through(options: argparse.Namespace, work: Path) -> None:
     """A clear date through `remove_clouds` and through rasterio alone."""
+    from unclouded.workers import keep_freed
+
+    keep_freed()  # as the command does with one worker; it serves the plain copy as well
     warm = Clear(work / "small", 256)
     warm.ours(), warm.plain()
     clear, least = Clear(work / "whole", options.size), np.full((2, 2), np.inf)

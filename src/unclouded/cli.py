@@ -123,6 +123,7 @@ def remove(
     """Write a cloud-free product for one date (or all) of a series, with maps of what was rebuilt and how sure it is."""
     from unclouded.models import DEFAULT
     from unclouded.remove import remove_clouds
+    from unclouded.workers import keep_freed
 
     reading: dict[str, Any] = {
         "aoi": aoi, "bbox": options.box(bbox), "datetime": datetime, "bands": options.names(bands),
@@ -144,6 +145,8 @@ def remove(
         )
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
+    if workers == 1:
+        keep_freed()
     products = remove_clouds(
         series, out, s1=s1 or None, date=date, all_dates=all_dates, model=name, settings=chosen, weights=weights,
         scene_model=scene_model, fast=fast, device=device, mask=mask, screen=screen, grow=grow, max_age=max_age,

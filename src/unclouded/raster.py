@@ -179,9 +179,9 @@ def create_raster(
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     place = {} if grid is None else {"crs": _crs_text(grid), "transform": grid.affine}
-    squeeze: dict[str, Any] = (
-        {} if compress is None else {"compress": compress, "predictor": 3 if np.dtype(dtype).kind == "f" else 2}
-    )
+    squeeze: dict[str, Any] = {} if compress is None else {"compress": compress}
+    if compress not in (None, "packbits"):
+        squeeze["predictor"] = 3 if np.dtype(dtype).kind == "f" else 2
     if compress == "deflate":
         squeeze["zlevel"] = level
     try:

@@ -183,7 +183,7 @@ def _started(work: Callable[[Any], Any], cache_mib: int) -> tuple[BaseProcess, C
 def _serve(work: Callable[[Any], Any], connection: Connection, cache_mib: int) -> None:
     """The life of a process: items in, (True, result) or (False, why not) out, until the other end is gone."""
     one_thread(cache_mib)
-    _keep_freed()
+    keep_freed()
     while True:
         try:
             item = connection.recv()
@@ -192,10 +192,11 @@ def _serve(work: Callable[[Any], Any], connection: Connection, cache_mib: int) -
             return
 
 
-def _keep_freed() -> None:
+def keep_freed() -> None:
     """Have glibc keep freed memory for the next array instead of handing back pages that must then be cleared anew.
 
-    A process works through blocks of one size, so its peak stays as it is. Elsewhere than with glibc nothing is done.
+    For a process of our own: one that works through blocks of one size, so its peak stays as it is. Elsewhere than with glibc
+    nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -20,6 +20,8 @@ from unclouded.products.preview import glimpse
 from unclouded.sample import Window
 from unclouded.scenes.scene import Layer
 
+EVEN = 0.5  # of the blocks hold one value: then a raster is put together in runs
+
 
 class Finished(NamedTuple):
     """A block as it goes into the journal: bytes with checksums, and its numbers."""
@@ -70,7 +72,7 @@ class Assembly:
         path = self.folder / f"{self.id}_{plane.name}.tif"
         with disk_errors(self.folder):
             shrunk = replace(plane, overviews="nearest") if self.journal.constant(n) else plane  # the same, sooner
-            write_cog(path, shrunk, self._pieces(n, plane))
+            write_cog(path, shrunk, self._pieces(n, plane), even=self.journal.evenness(n) > EVEN)
             try:
                 digest, differs = self._read_back(path, n, plane)
             except InputCorrupt as error:

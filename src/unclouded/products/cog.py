@@ -66,11 +66,19 @@ def native_window(scene: Window, factor: int) -> Window:
     return Window(row, col, bottom - row, right - col)
 
 
-def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[Any]]], *, compress: str = "DEFLATE") -> None:
+def write_cog(
+    path: Path,
+    plane: Plane,
+    pieces: Iterable[tuple[Window, NDArray[Any]]],
+    *,
+    compress: str = "DEFLATE",
+    even: bool = False,
+) -> None:
     """Write a COG from pieces (window in the plane's pixels, array (C, h, w)) that together cover it once.
 
     Keeps dtype, CRS, transform, nodata, scale, offset, band descriptions, tags and colours. The temporary raster lies beside
-    `path` and is removed in any case. One thread: GDAL keeps its pool, and a process forked later would wait for it forever.
+    `path` and is removed in any case; `even`: the plane is mostly one value over large areas, of which it then keeps runs.
+    One thread: GDAL keeps its pool, and a process forked later would wait for it forever.
     Raises OSError where the disk does not take it.
     """
     from rasterio._err import CPLE_BaseError
@@ -81,7 +89,8 @@ def write_cog(path: Path, plane: Plane, pieces: Iterable[tuple[Window, NDArray[A
 
     flat = path.with_name(path.name + ".flat")
     try:
-        with Env(**LOCKS), _create(flat, plane) as target:
+        runs = "packbits" if even else None
+        with Env(**LOCKS, **({"COMPRESS_OVERVIEW": runs} if runs else {})), _create(flat, plane, runs) as target:
             for at, pixels in pieces:
                 target.write(pixels, window=_rio(at))
             if levels := overview_levels(plane.shape):  # unpacked, each from the one before: sooner than in the driver
@@ -110,11 +119,11 @@ def nearly_full(where: Path) -> bool:
     return shutil.disk_usage(where).free < 1 << 20
 
 
-def _create(path: Path, plane: Plane) -> DatasetWriter:
+def _create(path: Path, plane: Plane, compress: str | None) -> DatasetWriter:
     height, width = plane.shape
     target = create_raster(
         path, height=height, width=width, count=len(plane.descriptions), dtype=plane.dtype, grid=plane.grid,
-        nodata=plane.nodata,
+        nodata=plane.nodata, compress=compress,
     )  # fmt: skip
     target.descriptions = plane.descriptions
     if plane.scales:

@@ -162,6 +162,11 @@ class Journal:
                 values.add(file.read(piece.length))
         return len(values) == 1
 
+    def evenness(self, n: int) -> float:
+        """The share of blocks whose array `n` holds one value."""
+        pieces = [entry.pieces[n] for entry in self.entries.values()]
+        return sum(piece.length < piece.size for piece in pieces) / max(1, len(pieces))
+
     def forget_damaged(self) -> list[Window]:
         """Read every finished block, drop those that are damaged, and tell which."""
         damaged = [window for window in self.entries if not self._sound(window)]
