@@ -48,7 +48,7 @@ def test_more_work_takes_longer_and_a_slow_machine_too(field, monkeypatch):
 def test_masks_that_follow_the_clouds_cost_where_the_pixels_are_rebuilt(field, monkeypatch):
     monkeypatch.setattr("unclouded.plan.pace", lambda: 2.0)
     scene, whole = open_scene(field), 10.0 * COSTS["margins"]
-    few, many, final = Glimpse(0.1, 0.1), Glimpse(0.5, 0.1), Glimpse(0.4, 0.1, final=True)
+    few, many, final = Glimpse(0.04, 0.1), Glimpse(0.4, 0.1), Glimpse(0.4, 0.1, final=True)
     for seen, near in (([few], False), ([many], True), ([few, many], True)):
         assert _mask_seconds(scene, seen, 10.0, near) == (whole, 0.0, 0.0)
     compared, given = _mask_seconds(scene, [few], 10.0, True), _mask_seconds(scene, [final, final], 10.0, True)

@@ -39,7 +39,7 @@ COSTS: Mapping[str, float] = {
     "processes": 4.5,  # seconds, once, where there are several
     "margins": 0.8,  # times the masks of a window alone: larger ones share what lies around them
     "final": 0.13,  # masks of a restored date that are given, where the other dates' are decided near hidden pixels only,
-    "compared": 0.75,  # and of one that must be compared with them, as a share of the masks of all dates
+    "compared": 0.72,  # and of one that must be compared with them, as a share of the masks of all dates
     "around": 1.1,  # times the parts that are read to rebuild: where masks are decided for that
     "around study": 1.7,  # times the windows of the study: the same for that
     "study": 1.5,  # seconds of the default, per restored date with hidden pixels, beside reading its sample

@@ -39,7 +39,7 @@ def test_pages_of_a_map_in_a_file_are_let_go_and_come_back(tmp_path):
 
 @pytest.mark.parametrize("model", ["scene", "linear", "least-cloudy"])
 def test_products_are_the_same_however_masks_are_decided(tmp_path, monkeypatch, model):
-    field = write_field(tmp_path / "field", dates=6, size=(150, 132))
+    field = write_field(tmp_path / "field", dates=6, size=(132, 300))
     how = {"date": "2020-01-16", "model": model}
     made = [remove_clouds(field, tmp_path / str(n), workers=n, **how).manifest for n in (1, 2)]
     monkeypatch.setattr(detecting, "FEW_SCREENED", -1.0)  # all at once
