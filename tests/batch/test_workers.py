@@ -84,4 +84,5 @@ def test_stopping_early_leaves_no_process():
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_random_deaths_lose_nothing(seed):
-    assert sorted(in_processes(partial(naps, seed), list(range(60)), 3)) == list(range(60))
+    done = in_processes(partial(naps, seed), list(range(60)), 3, attempts=6)  # three would not do once in 600 tests
+    assert sorted(done) == list(range(60))

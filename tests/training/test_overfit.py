@@ -26,7 +26,7 @@ FAMILIES = {  # recipe, what is changed, term, steps
     "likelihood": ("uncrtaints-mono", (), "nll", 60),
     "paired": ("pix2pix", ("model.set.dropout=0",), "l1", 60),
     "paired lsgan": ("sar2opt", ("loss.gan_kind=lsgan", "loss.pool=2", "model.set.dropout=0"), "l1", 60),
-    "cycle": ("cyclegan-ours-0", ("loss.cloud_map=100", "model.set.blocks=1"), "cloud map", 60),
+    "cycle": ("cyclegan-ours-0", ("loss.cloud_map=100", "model.set.blocks=1"), "cloud map", 120),
     "series": ("utilise", ("train.rate=1e-2", "data.dates=3"), "series", 40),
     "classes": ("vgg16-landcover", (), "cross-entropy", 40),
 }
