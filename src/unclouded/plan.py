@@ -38,7 +38,7 @@ COSTS: Mapping[str, float] = {
     "start": 2.2,  # seconds, of the program
     "processes": 4.5,  # seconds, once, where there are several
     "margins": 0.8,  # times the masks of a window alone: larger ones share what lies around them
-    "final": 0.13,  # masks of a restored date that are given, where the other dates' are decided near hidden pixels only,
+    "final": 0.24,  # masks of a restored date that are given, where the other dates' are decided near hidden pixels only,
     "compared": 0.72,  # and of one that must be compared with them, as a share of the masks of all dates
     "around": 1.1,  # times the parts that are read to rebuild: where masks are decided for that
     "around study": 1.7,  # times the windows of the study: the same for that
@@ -50,9 +50,9 @@ COSTS: Mapping[str, float] = {
     "rims": 6.6,  # of the default, per Mpx of cells that hold hidden pixels with clear ones around
     "other dates": 0.056,  # more of both for each date of the series beyond five, as a share
     "passes": 1.0,  # times a hidden pixel is read as it is in a window alone: with margins, but neighbours share them
-    "filling": 0.22,  # counts to the product, packed for the journal
-    "publishing": 0.75,  # rasters written, read back, digested
-    "varied": 2.1,  # more of it per hidden share up to a half: sigma, age and source are no longer one value
+    "filling": 0.28,  # counts to the product, packed for the journal
+    "publishing": 0.94,  # rasters written, read back, digested
+    "varied": 0.5,  # more of it, times the root of the hidden share up to a half: sigma, age, source are no longer one value
     "report": 0.4,  # seconds per restored date
     "pictures": 0.4,  # per Mpx, up to SHOWN
 }
@@ -147,7 +147,7 @@ def _spent(scene: Scene, seen: Sequence[Glimpse], masks: MaskSeconds, model: str
         study, survey = cost["study of others"] * speed * min(1.0, mpx), 0.0
         rebuild = sum(speed * glimpse.hidden for glimpse in some)
     read_near = read * cost["passes"] + masks.to_rebuild
-    publish = [(cost["publishing"] + cost["varied"] * min(0.5, glimpse.hidden)) * tens * mpx for glimpse in seen]
+    publish = [(cost["publishing"] + cost["varied"] * min(0.5, glimpse.hidden) ** 0.5) * tens * mpx for glimpse in seen]
     report = cost["report"] + cost["pictures"] * min(mpx, SHOWN)
     return {
         "start": slow * (cost["start"] + (cost["processes"] if workers > 1 else 0.0)),

@@ -94,8 +94,10 @@ def detect(
     laid = tuple(
         i for i, c in enumerate(chosen) if (screened or lazily) and not restored[i] and c.name == "scl" and _has_scl(bare, i)
     )
-    work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if apart else workers)
-    shades = dict(in_processes(work, [i for i in range(len(chosen)) if i not in laid], workers if apart else 1))
+    first = [i for i in range(len(chosen)) if i not in laid]
+    spread = workers if apart and len(first) > 1 else 1  # a date to each process; threads for a single one
+    work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if spread > 1 else workers)
+    shades = dict(in_processes(work, first, spread))
     deciding = _Deciding(
         bare, shared, laid, final=np.array([c.final for c in chosen]), trusted=restored & (wanted is not None),
         screened=screened, metres=grow, block=block,
