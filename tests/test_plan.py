@@ -45,13 +45,12 @@ def test_more_work_takes_longer_and_a_slow_machine_too(field, monkeypatch):
     assert estimate(scene, scene.dates[:1], "scene")["minutes"] > 2.5 * one
 
 
-def test_masks_that_follow_the_clouds_cost_where_the_pixels_are_rebuilt(field, monkeypatch):
-    monkeypatch.setattr("unclouded.plan.pace", lambda: 2.0)
+def test_masks_that_follow_the_clouds_cost_where_the_pixels_are_rebuilt(field):
     scene, whole = open_scene(field), 10.0 * COSTS["margins"]
     few, many, final = Glimpse(0.04, 0.1), Glimpse(0.4, 0.1), Glimpse(0.4, 0.1, final=True)
     for seen, near in (([few], False), ([many], True), ([few, many], True)):
-        assert _mask_seconds(scene, seen, 10.0, near) == (whole, 0.0, 0.0)
-    compared, given = _mask_seconds(scene, [few], 10.0, True), _mask_seconds(scene, [final, final], 10.0, True)
+        assert _mask_seconds(scene, seen, 10.0, near, 2.0) == (whole, 0.0, 0.0)
+    compared, given = (_mask_seconds(scene, seen, 10.0, True, 2.0) for seen in ([few], [final, final]))
     assert given.at_once == pytest.approx(2 * 2.0 * COSTS["final"] * 0.3)
     assert given.at_once < compared.at_once < whole
     assert compared[1:] == given[1:] and min(given.to_rebuild, given.to_study) >= whole  # with margins

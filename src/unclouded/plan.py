@@ -93,8 +93,8 @@ def estimate(
     pixels, bands = prod(scene.shape), len(scene.place.bands)
     trial = _masked(scene, dates, mask, grow, screen)
     seen = [_glimpsed(scene, day, dates, mask, grow, trial) for day in dates]
-    masks = _mask_seconds(scene, seen, trial.seconds, remover.needs.masks == "near" and len(dates) < len(scene.dates))
-    spent = _spent(scene, seen, masks, model, budget.workers)
+    near, slow = remover.needs.masks == "near" and len(dates) < len(scene.dates), pace()
+    spent = _spent(scene, seen, _mask_seconds(scene, seen, trial.seconds, near, slow), model, budget.workers, slow)
     stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
     return {
         "dates": len(dates),
@@ -122,18 +122,20 @@ class MaskSeconds(NamedTuple):
     to_study: float  # per Mpx of the study
 
 
-def _mask_seconds(scene: Scene, seen: Sequence[Glimpse], all_dates: float, near: bool) -> MaskSeconds:
+def _mask_seconds(scene: Scene, seen: Sequence[Glimpse], all_dates: float, near: bool, slow: float) -> MaskSeconds:
     """`all_dates`: what windows took in which all dates were decided; `near`: the remover looks near hidden pixels only."""
     all_dates, cost, final = all_dates * COSTS["margins"], COSTS, all(glimpse.final for glimpse in seen)
     if not near or float(np.mean([glimpse.hidden for glimpse in seen])) > (FEW if final else FEW_SCREENED):
         return MaskSeconds(all_dates, 0.0, 0.0)
-    first = cost["final"] * len(scene.place.bands) / 10 * pace() * len(seen) if final else cost["compared"] * all_dates
+    first = cost["final"] * len(scene.place.bands) / 10 * slow * len(seen) if final else cost["compared"] * all_dates
     return MaskSeconds(min(first, all_dates), cost["around"] * all_dates, cost["around study"] * all_dates)
 
 
-def _spent(scene: Scene, seen: Sequence[Glimpse], masks: MaskSeconds, model: str, workers: int) -> dict[str, float]:
-    """Processor seconds of each stage."""
-    mpx, tens, slow, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, pace(), COSTS
+def _spent(
+    scene: Scene, seen: Sequence[Glimpse], masks: MaskSeconds, model: str, workers: int, slow: float
+) -> dict[str, float]:
+    """Processor seconds of each stage; `slow`: the pace of this machine."""
+    mpx, tens, cost = prod(scene.shape) / 1e6, len(scene.place.bands) / 10, COSTS
     some = [glimpse for glimpse in seen if glimpse.hidden]
     speed = MODELS[model].speed if model in MODELS else NETWORK_SPEED  # else a file or folder of trained weights
     read, parts = _read_seconds(scene), sum(glimpse.hidden**0.5 for glimpse in some)

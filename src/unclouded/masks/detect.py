@@ -104,7 +104,7 @@ def detect(
     )  # fmt: skip
     near = lazily and not restored.all() and _is_little([maps[i] for i in np.flatnonzero(restored)], deciding.final[restored])
     asked = np.flatnonzero(restored) if near else None
-    counts = _decide(deciding, workers, apart, asked)
+    counts = _decide(deciding, scene.window, asked=asked, workers=workers, apart=apart)
     record = {
         "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, len(chosen), screening.FEWEST),
         "bright_ground": _screen_record(screen, len(chosen), screening.STAYS),
@@ -114,7 +114,7 @@ def detect(
         },
     }  # fmt: skip
     if asked is not None:
-        masks: NDArray[np.uint8] | LazyMaps = LazyMaps(shared, partial(_decide, deciding, 1, False, None))
+        masks: NDArray[np.uint8] | LazyMaps = LazyMaps(shared, partial(_decide, deciding))
     else:
         masks = maps
         for layer in maps:
@@ -261,14 +261,13 @@ class _Deciding:
 
 
 def _decide(
-    deciding: _Deciding, workers: int, apart: bool, asked: NDArray[np.intp] | None, within: Window | None = None
+    deciding: _Deciding, within: Window, *, asked: NDArray[np.intp] | None = None, workers: int = 1, apart: bool = False
 ) -> NDArray[np.int64]:
-    """Write the classes as decided into the high bits, of all dates or those `asked`, everywhere or `within` a window.
+    """Write the classes of a part of the scene as decided into the high bits, of all dates or those `asked`.
 
     Counts (T, 5): valid, clear as detected, cloud and shadow screened, cloud that is bright ground.
     """
-    windows = deciding.windows(deciding.scene.window if within is None else within)
-    counts = np.zeros((len(deciding.final), 5), np.int64)
+    windows, counts = deciding.windows(within), np.zeros((len(deciding.final), 5), np.int64)
     for some in (in_processes if apart else in_threads)(partial(_decide_window, deciding, asked), windows, workers):
         counts += some
     return counts

@@ -70,10 +70,7 @@ class LazyMaps:
         window = Window(top, left, max(bottom - top, 0), max(right - left, 0))
         found = self._bytes[(dates, *window.slices)]
         if (missing := found < DECIDED).any():
-            rows, cols = (np.flatnonzero(missing.reshape(-1, *missing.shape[-2:]).any((0, axis))) for axis in (2, 1))
-            self.decide(
-                Window(top + int(rows[0]), left + int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
-            )
+            self.decide(_box(missing, window))
             found = self._bytes[(dates, *window.slices)]
         classes = decided(found)
         for i, veil in self.veils:
@@ -99,6 +96,14 @@ class LazyMaps:
     def open_file(self) -> np.memmap[Any, Any] | None:
         """The file that was opened here, if the maps lie in one."""
         return self._open[0] if self._open and isinstance(self._open[0], np.memmap) else None
+
+
+def _box(missing: NDArray[np.bool_], window: Window) -> Window:
+    """The smallest rectangle with all that is missing (..., h, w) in a window."""
+    anywhere = np.any(missing.reshape(-1, *missing.shape[-2:]), axis=0)
+    rows, cols = (np.flatnonzero(np.any(anywhere, axis=axis)) for axis in (1, 0))
+    top, left, bottom, right = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+    return Window(window.row + top, window.col + left, bottom - top, right - left)
 
 
 def _cover(layer: NDArray[np.uint8], veil: Window, window: Window) -> None:

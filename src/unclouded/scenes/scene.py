@@ -89,9 +89,7 @@ class Scene:
     source: PixelSource
     s1_dates: Days | None = None  # (T1,)
     s1_orbits: NDArray[np.int16] | None = None  # (T1,) relative orbit, -1 unknown
-    masks: NDArray[np.uint8] | LazyMaps | None = (
-        None  # (T, H, W) codes of Cover, in memory, in a file, or decided when looked at
-    )
+    masks: NDArray[np.uint8] | LazyMaps | None = None  # (T, H, W) codes of Cover, possibly in a file, or decided when seen
     decisions: dict[str, Any] = field(default_factory=dict)  # JSON: offsets with evidence, pairing, files, warnings
 
     def index(self, date: np.datetime64) -> int:
