@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from batch.fields import write_field
+from unclouded import plan
 from unclouded.errors import BudgetTooSmall
 from unclouded.models import weights
 from unclouded.models.seq2point import Config, Seq2Point
@@ -54,6 +55,15 @@ def test_masks_that_follow_the_clouds_cost_where_the_pixels_are_rebuilt(field):
     assert given.at_once == pytest.approx(2 * 2.0 * COSTS["final"] * 0.3)
     assert given.at_once < compared.at_once < whole
     assert compared[1:] == given[1:] and min(given.to_rebuild, given.to_study) >= whole  # with margins
+
+
+def test_masks_follow_the_clouds_where_the_method_and_the_dates_allow_it(field, monkeypatch):
+    scene, asked = open_scene(field), []
+    true = plan._mask_seconds
+    monkeypatch.setattr(plan, "_mask_seconds", lambda *given: asked.append(given[3]) or true(*given))
+    for model, days in (("linear", scene.dates[:1]), ("least-cloudy", scene.dates[:1]), ("linear", scene.dates)):
+        estimate(scene, list(days), model)
+    assert asked == [True, False, False]
 
 
 def test_the_pace_is_a_time_over_that_of_the_reference(monkeypatch):
