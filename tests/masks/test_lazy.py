@@ -98,12 +98,9 @@ def test_any_window_in_any_order_is_what_all_at_once_is(seed, grow, wanted, fina
 def test_strips_three_pixels_wide_are_what_all_at_once_is(axis, mask):
     at_once, lazy = both(series(), grow=45.0, mask=mask)
     for first in range(0, SHAPE[axis], 3):
-        at = (
-            (slice(None), slice(first, first + 3), slice(None))
-            if axis == 0
-            else (slice(None), slice(None), slice(first, first + 3))
-        )
-        np.testing.assert_array_equal(lazy.masks[at], at_once.masks[at])
+        at = [slice(None)] * 3
+        at[1 + axis] = slice(first, first + 3)
+        np.testing.assert_array_equal(lazy.masks[tuple(at)], at_once.masks[tuple(at)])
 
 
 def test_what_nobody_looks_at_is_not_decided():

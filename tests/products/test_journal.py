@@ -33,6 +33,15 @@ def same(journal: Journal, window: Window, seed: int = 0) -> None:
         np.testing.assert_array_equal(journal.read(window, n, str(array.dtype), array.shape), array)
 
 
+def test_evenness_is_the_share_of_blocks_that_hold_one_value(tmp_path):
+    journal = fresh(tmp_path / "s")
+    assert journal.evenness(0) == 0
+    for n, window in enumerate((A, B, Window(4, 0, 2, 2), Window(4, 2, 2, 2))):
+        varied = np.arange(window.height * window.width, dtype=np.uint16)
+        journal.add(window, (varied, np.full(50, n, np.uint8), varied if n < 3 else np.full(9, 7, np.uint16)), {})
+    assert [journal.evenness(n) for n in range(3)] == [0, 1, 0.25]
+
+
 def test_blocks_come_back_after_reopening(tmp_path):
     journal = fresh(tmp_path / "s")
     journal.add(A, arrays(A), {"observed": 20})
