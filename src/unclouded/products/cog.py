@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 RGB = tuple[int, int, int]
 SIDE = 512  # pixels: of a tile
 STRIP = 512  # rows per read of a whole raster: a row of its tiles
-LEVEL = 1  # of DEFLATE: half the time of the usual 6, and files larger by one in a hundred
+LEVEL = 1  # of DEFLATE, for images: half the time of the usual 6, and files larger by one in a hundred
+LEVEL_OF_MAPS = 2  # for what is one value over wide areas: half the time of 1 there, no more elsewhere, and smaller files
 TIMESTAMPS = ("TIFFTAG_DATETIME",)
 
 
@@ -48,6 +49,7 @@ class Plane:
     tags: dict[str, str] = field(default_factory=dict)
     classes: tuple[tuple[int, str, RGB], ...] = ()  # code, name, colour
     overviews: Literal["nearest", "average"] = "average"
+    level: int = LEVEL_OF_MAPS  # of DEFLATE
 
     def window(self, scene: Window) -> Window:
         """A window of the scene in the pixels of this plane; partly covered coarse pixels at the scene's edge count in."""
@@ -97,8 +99,8 @@ def write_cog(
                 target.build_overviews(levels, Resampling[plane.overviews])
         with open_raster(flat) as source, Env(**LOCKS):
             copy(
-                source, path, driver="COG", compress=compress, level=LEVEL, predictor="YES", blocksize=SIDE, bigtiff="IF_SAFER",
-                overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
+                source, path, driver="COG", compress=compress, level=plane.level, predictor="YES", blocksize=SIDE,
+                bigtiff="IF_SAFER", overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(errno.ENOSPC if nearly_full(path.parent) else errno.EIO, str(error), str(path)) from error

@@ -27,7 +27,7 @@ import numpy as np
 import unclouded
 from unclouded.errors import InputCorrupt, InputMissing, OutputFailed, RecordError, UsageError
 from unclouded.products.assembly import Assembly, Finished, Packing
-from unclouded.products.cog import Plane
+from unclouded.products.cog import LEVEL, Plane
 from unclouded.products.fill import SIGMA_UNIT, SIGMA_UNKNOWN, Block, layers_of
 from unclouded.products.journal import (
     Journal,
@@ -82,7 +82,7 @@ def planes_of(scene: Scene, layers: Sequence[Layer]) -> tuple[Plane, ...]:
         Plane(
             name="clear" + (f"_{layer.name}" if layer.name else ""), shape=layer.shape, grid=layer.grid, dtype=layer.dtype,
             nodata=layer.nodata, descriptions=layer.descriptions or layer.bands, factor=layer.factor,
-            scales=layer.scale_tags, offsets=layer.offset_tags, tags=layer.tags,
+            scales=layer.scale_tags, offsets=layer.offset_tags, tags=layer.tags, level=LEVEL,
         )
         for layer in layers
     ]  # fmt: skip
