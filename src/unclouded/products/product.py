@@ -14,7 +14,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -282,9 +282,10 @@ class ProductWriter:
         for name, data in extras.items():
             (folder / f"{self.id}_{name}").write_bytes(data)
         (folder / f"{self.id}.html").write_text(render(report), encoding="utf-8")
-        item = stac_item(folder, self.id, self.scene, self.date, self.layers, self.planes, facts)
-        (folder / f"{self.id}.json").write_text(to_json(item), encoding="utf-8")
-        facts["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in sorted(folder.iterdir())}
+        facts["files"] = _listed(folder.iterdir())
+        item = folder / f"{self.id}.json"
+        item.write_text(to_json(stac_item(self.id, self.scene, self.date, self.layers, self.planes, facts)), encoding="utf-8")
+        facts["files"] |= _listed([item])
         for path in folder.iterdir():
             _sync_file(path)
         write_file(folder / MANIFEST, to_json(facts).encode())
@@ -352,6 +353,11 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of files by name, as the manifest lists them."""
+    return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(paths)}
 
 
 def _sync_file(path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +36,6 @@ OTHERS: tuple[tuple[str, str, str, str, str], ...] = (
 
 
 def stac_item(
-    folder: Path,
     id: str,
     scene: Scene,
     date: np.datetime64,
@@ -46,14 +43,14 @@ def stac_item(
     planes: Sequence[Plane],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The item of the files in `folder`. Links and assets are relative to it; `facts` are those of the manifest."""
+    """The item of a product. Links and assets are relative to it; `facts` are those of the manifest, with its files so far."""
     geometry, bbox = footprint(scene)
     stored = {plane.name: layer for plane, layer in zip(planes, layers, strict=False)}
-    rasters = {p.name: _raster(folder / f"{id}_{p.name}.tif", p, stored.get(p.name)) for p in planes}
+    rasters = {p.name: _raster(_file(f"{id}_{p.name}.tif", facts), p, stored.get(p.name)) for p in planes}
     others = {
-        key: {"href": f"./{id}{end}", "type": kind, "title": title, "roles": [role], **_file(folder / f"{id}{end}")}
+        key: {**_file(f"{id}{end}", facts), "type": kind, "title": title, "roles": [role]}
         for key, end, kind, role, title in OTHERS
-        if (folder / f"{id}{end}").exists()
+        if f"{id}{end}" in facts["files"]
     }
     item: dict[str, Any] = {
         "type": "Feature", "stac_version": "1.1.0", "stac_extensions": list(EXTENSIONS), "id": id,
@@ -110,11 +107,11 @@ def _projection(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _raster(path: Path, plane: Plane, layer: Layer | None) -> dict[str, Any]:
+def _raster(file: dict[str, Any], plane: Plane, layer: Layer | None) -> dict[str, Any]:
     asset: dict[str, Any] = {
-        "href": f"./{path.name}", "type": COG, "title": TITLES.get(plane.name, "Cloud-free image"),
+        **file, "type": COG, "title": TITLES.get(plane.name, "Cloud-free image"),
         "roles": _roles(plane), "data_type": plane.dtype, "nodata": _nodata(plane.nodata),
-        "proj:shape": list(plane.shape), **_file(path),
+        "proj:shape": list(plane.shape),
     }  # fmt: skip
     if plane.grid is not None:
         asset["proj:transform"] = [float(v) for v in list(plane.grid.affine)[:6]]
@@ -153,11 +150,10 @@ def _scale(layer: Layer, n: int) -> dict[str, float]:
     return {"raster:scale": 1 / layer.quantification, "raster:offset": layer.offset[n] / layer.quantification}
 
 
-def _file(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 as a multihash (0x12: SHA-256, 0x20: 32 bytes)."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file:size": path.stat().st_size, "file:checksum": "1220" + digest}
+def _file(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a file lies, its size, and its SHA-256 as a multihash (0x12: SHA-256, 0x20: 32 bytes)."""
+    file = facts["files"][name]
+    return {"href": f"./{name}", "file:size": file["bytes"], "file:checksum": "1220" + file["sha256"]}
 
 
 def _inputs(facts: Mapping[str, Any]) -> list[str]:
