@@ -191,6 +191,7 @@ def restore(
         if hides(scene, date, limits):
             remover, probe = study(model, scene, date, seed, computing, scene_model)
             learned = packed(remover, probe, scene, date)
+            scene.let_go()
         todo = writer.todo()
         work = partial(finish, scene, date, remover, probe, limits, writer.packing)
         for done in progress(in_processes(work, todo, computing), len(todo), str(date)):

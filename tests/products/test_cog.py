@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+
 import numpy as np
 import pytest
 from rio_cogeo.cogeo import cog_validate
 
+from products.chores import write_in_threads
 from products.made import geobox
 from unclouded.products.cog import Plane, is_cog, native_window, raster_digest, write_cog
 from unclouded.raster import open_raster
 from unclouded.sample import Window
+from unclouded.workers import in_processes
 
 
 def plane(dtype: str, shape=(70, 90), **changes) -> Plane:
@@ -88,6 +93,16 @@ def test_image_overviews_average_and_ignore_nodata(tmp_path, even):
     with open_raster(tmp_path / "a.tif") as got:
         small = got.read(1, out_shape=(512, 512))
     assert set(np.unique(small)) == {3000}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
+def test_several_threads_write_the_same_bytes(tmp_path):
+    some = {}
+    for count in (1, 2, 3):
+        path = tmp_path / f"{count}.tif"
+        some[count] = next(in_processes(partial(write_in_threads, path), [count], 1, apart=True))
+        assert path.read_bytes() == (tmp_path / "1.tif").read_bytes()
+    assert some[1] == 0 and some[2] >= 2
 
 
 def test_a_digest_says_what_a_raster_holds_not_how(tmp_path):

@@ -78,6 +78,7 @@ def measure(model: CloudRemover, scene: Scene, date: np.datetime64, *, seed: int
     if stand_in is None:
         return NO_PROBE
     patches = _patches(scene, stand_in, seed)
+    scene.let_go()
     return _score(model, scene, stand_in, patches, scene.veiled(stand_in, [scene.window]), "other date")
 
 

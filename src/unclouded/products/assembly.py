@@ -62,6 +62,7 @@ class Assembly:
     planes: tuple[Plane, ...]
     blocks: tuple[Window, ...]
     journal: Journal
+    threads: int = 1  # of each raster
 
     def __call__(self, n: int) -> tuple[str, str]:
         """Write one raster, read it back with a fresh handle against the journal: (name, digest).
@@ -72,7 +73,8 @@ class Assembly:
         path = self.folder / f"{self.id}_{plane.name}.tif"
         with disk_errors(self.folder):
             shrunk = replace(plane, overviews="nearest") if self.journal.constant(n) else plane  # the same, sooner
-            write_cog(path, shrunk, self._pieces(n, plane), even=self.journal.evenness(n) > EVEN)
+            even = self.journal.evenness(n) > EVEN
+            write_cog(path, shrunk, self._pieces(n, plane), even=even, threads=self.threads)
             try:
                 digest, differs = self._read_back(path, n, plane)
             except InputCorrupt as error:

@@ -75,12 +75,13 @@ def write_cog(
     *,
     compress: str = "DEFLATE",
     even: bool = False,
+    threads: int = 1,
 ) -> None:
     """Write a COG from pieces (window in the plane's pixels, array (C, h, w)) that together cover it once.
 
     Keeps dtype, CRS, transform, nodata, scale, offset, band descriptions, tags and colours. The temporary raster lies beside
     `path` and is removed in any case; `even`: the plane is mostly one value over large areas, of which it then keeps runs.
-    One thread: GDAL keeps its pool, and a process forked later would wait for it forever.
+    `threads` deflate, the same bytes with any number. More than one only in a process that is never forked: GDAL keeps them.
     Raises OSError where the disk does not take it.
     """
     from rasterio._err import CPLE_BaseError
@@ -101,6 +102,7 @@ def write_cog(
             copy(
                 source, path, driver="COG", compress=compress, level=plane.level, predictor="YES", blocksize=SIDE,
                 bigtiff="IF_SAFER", overview_resampling=plane.overviews, resampling="nearest", statistics="NO",
+                **({"num_threads": threads} if threads > 1 else {}),
             )  # fmt: skip
     except (RasterioError, CPLE_BaseError) as error:
         raise OSError(errno.ENOSPC if nearly_full(path.parent) else errno.EIO, str(error), str(path)) from error

@@ -265,7 +265,7 @@ class ProductWriter:
     def _assemble(self, folder: Path, given: dict[str, Any], extras: Mapping[str, bytes], workers: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        assembly = Assembly(folder, self.id, self.planes, self.blocks, self.journal)
+        assembly = Assembly(folder, self.id, self.planes, self.blocks, self.journal, workers)
         digests = dict(in_processes(assembly, assembly.by_size(), workers))
         rasters = {plane.name: digests[plane.name] for plane in self.planes}
         look = self._look()
