@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK = 768  # pixels; a multiple of 6, so that 10, 20 and 60 m pixels start together
 SIDES = (BLOCK, 576, 384, 288, 192, 96)
 MIB = 2**20
-BASE = 460 * MIB  # a process with Python, NumPy, Torch, GDAL and its cache of decoded rasters
+BASE = 500 * MIB  # a process with Python, NumPy, Torch, GDAL and its cache of decoded rasters
 COPIES = 3.2  # of a block's series that a process holds at once
 MASKING = 420 * MIB  # more than the base, while the dates are screened block by block
 ENOUGH = 4  # blocks per process below which another process does not pay

@@ -27,7 +27,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ATTEMPTS = 3  # per item
-CACHE_MIB = 64
+CACHE_MIB = 128
 PRELOAD = [  # imported once for all processes
     "threadpoolctl", "rasterio", "odc.geo.geobox", "scipy.ndimage", "torch", "unclouded.remove", "unclouded.masks.detect",
     "unclouded.products.product", "unclouded.models.probe", "unclouded.models.running", "unclouded.tiling.groups",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from masks.fakes import ground, image, sample
 from unclouded.bands import L2A
 from unclouded.masks.detect import detect
-from unclouded.masks.screening import grounds, screen
+from unclouded.masks.screening import grounds, halo, screen
 from unclouded.sample import HIDING, Cover
 from unclouded.scenes.scene import Scene
 
@@ -118,6 +118,24 @@ def test_a_missed_cloud_does_not_hide_the_next_one():
     found = _screen(s2)
     assert (found[[3, 5]][:, *SPOT] == Cover.THIN).all()
     assert not found[4].any()  # nor is the clear date between them a shadow
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_nothing_beyond_the_halo_counts_and_less_would_not_do(trusted):
+    s2 = np.repeat(_series("meadow")[:1], len(DAYS), axis=0)
+    for columns, share in ((slice(6, 9), 0.3), (slice(9, 40), 0.05)):  # cloud, and haze far beyond its fringe
+        s2[4][..., columns] = (1 - share) * s2[4][..., columns] + _mix("cloud", share)[0]
+    asked = np.arange(10) == 4 if trusted else None
+
+    def found(left: int) -> np.ndarray:
+        part = sample(s2[..., left:], level="L2A", days=DAYS)
+        return screen(part, np.full((10, *part.shape), Cover.CLEAR, np.uint8), PIXEL, asked)[4]
+
+    whole, reach = found(0), halo(PIXEL, trusted)
+    assert (whole[:, 4:21] == Cover.THIN).all() and not whole[:, 21:].any()
+    differ = {left for left in range(SHAPE[1] - reach) if (found(left)[:, reach:] != whole[:, left + reach :]).any()}
+    assert not differ
+    assert trusted or (found(9)[:, reach - 5 :] != whole[:, 9 + reach - 5 :]).any()
 
 
 def test_only_what_was_called_clear_is_asked():

@@ -99,22 +99,22 @@ def detect(
     work = partial(_detect_one, bare, [c.name for c in chosen], restored, block, shared, 1 if spread > 1 else workers)
     shades = dict(in_processes(work, first, spread))
     deciding = _Deciding(
-        bare, shared, laid, final=np.array([c.final for c in chosen]), trusted=restored & (wanted is not None),
-        screened=screened, metres=grow, block=block,
+        bare, shared, laid, asked=np.ones(len(chosen), bool), final=np.array([c.final for c in chosen]),
+        trusted=restored & (wanted is not None), screened=screened, metres=grow, block=block,
     )  # fmt: skip
     near = lazily and not restored.all() and _is_little([maps[i] for i in np.flatnonzero(restored)], deciding.final[restored])
-    asked = np.flatnonzero(restored) if near else None
-    counts = _decide(deciding, scene.window, asked=asked, workers=workers, apart=apart)
+    now = replace(deciding, asked=restored) if near else deciding
+    counts = _decide(now, scene.window, workers=workers, apart=apart)
     record = {
         "asked": mask, "grow_metres": grow, "screen": _screen_record(screen, len(chosen), screening.FEWEST),
         "bright_ground": _screen_record(screen, len(chosen), screening.STAYS),
         "dates": {
-            str(day): _date_record(chosen[i], counts[i] if asked is None or restored[i] else None, shades.get(i))
+            str(day): _date_record(chosen[i], counts[i] if now.asked[i] else None, shades.get(i))
             for i, day in enumerate(scene.dates)
         },
     }  # fmt: skip
-    if asked is not None:
-        masks: NDArray[np.uint8] | LazyMaps = LazyMaps(shared, partial(_decide, deciding))
+    if near:
+        masks: NDArray[np.uint8] | LazyMaps = LazyMaps(shared, partial(_decide, replace(deciding, asked=~restored)))
     else:
         masks = maps
         for layer in maps:
@@ -239,6 +239,7 @@ class _Deciding:
     scene: Scene
     maps: Maps
     laid: tuple[int, ...]  # dates that are not restored and have an SCL: it is laid over what screening reads of them
+    asked: NDArray[np.bool_]  # (T,) dates to decide
     final: NDArray[np.bool_]  # (T,)
     trusted: NDArray[np.bool_]  # (T,)
     screened: bool
@@ -246,10 +247,16 @@ class _Deciding:
     block: int
 
     @property
+    def judged(self) -> NDArray[np.intp]:
+        """The dates that are compared with the others, ascending."""
+        return np.flatnonzero(self.asked & ~self.final)
+
+    @property
     def halo(self) -> int:
         """Pixels around a window that it depends on."""
         pixel = pixel_metres(self.scene.place)
-        return reach(self.metres, pixel) + (screening.halo(pixel) + screening.ground_halo(pixel) if self.screened else 0)
+        compared = screening.halo(pixel, bool(self.trusted[self.judged].any())) + screening.ground_halo(pixel)
+        return reach(self.metres, pixel) + (compared if self.screened else 0)
 
     def windows(self, within: Window) -> list[Window]:
         """A part of the scene in pieces that can be held."""
@@ -260,25 +267,23 @@ class _Deciding:
         return [w._replace(row=w.row + within.row, col=w.col + within.col) for w in inside]
 
 
-def _decide(
-    deciding: _Deciding, within: Window, *, asked: NDArray[np.intp] | None = None, workers: int = 1, apart: bool = False
-) -> NDArray[np.int64]:
-    """Write the classes of a part of the scene as decided into the high bits, of all dates or those `asked`.
+def _decide(by: _Deciding, within: Window, *, workers: int = 1, apart: bool = False) -> NDArray[np.int64]:
+    """Write the classes of a part of the scene as decided into the high bits, of the dates asked.
 
     Counts (T, 5): valid, clear as detected, cloud and shadow screened, cloud that is bright ground.
     """
-    windows, counts = deciding.windows(within), np.zeros((len(deciding.final), 5), np.int64)
-    for some in (in_processes if apart else in_threads)(partial(_decide_window, deciding, asked), windows, workers):
+    windows, counts = by.windows(within), np.zeros((len(by.final), 5), np.int64)
+    for some in (in_processes if apart else in_threads)(partial(_decide_window, by), windows, workers):
         counts += some
     return counts
 
 
-def _decide_window(by: _Deciding, asked: NDArray[np.intp] | None, window: Window) -> NDArray[np.int64]:
+def _decide_window(by: _Deciding, window: Window) -> NDArray[np.int64]:
     """One window of `_decide`. It changes only its own bytes, and of those only bits that no other window looks at."""
     pixel, maps = pixel_metres(by.scene.place), mapped(by.maps)
-    dates = slice(None) if asked is None else asked
+    dates: slice | NDArray[np.intp] = slice(None) if by.asked.all() else np.flatnonzero(by.asked)
     counts = np.zeros((len(by.final), 5), np.int64)
-    if by.final[dates].all():  # the user's own word: nothing around it, no other date has a say
+    if not len(by.judged):  # the user's own word: nothing around it, no other date has a say
         found = maps[(dates, *window.slices)] & DETECTED
         maps[(dates, *window.slices)] = found | (found << np.uint8(4)) | DECIDED
         counts[dates, :2] = _measured_and_clear(found)
@@ -297,8 +302,7 @@ def _decide_window(by: _Deciding, asked: NDArray[np.intp] | None, window: Window
     kept = np.where(ground, np.uint8(Cover.CLEAR), found)
     classes = np.where(final, found, widen(kept, by.metres, pixel))
     if lean is not None and by.screened:
-        missed = screening.screen(lean, classes, pixel, by.trusted, asked)
-        missed[by.final] = 0
+        missed = screening.screen(lean, classes, pixel, by.trusted, by.judged)
         classes = np.where(missed > 0, missed, classes)
     maps[(dates, *window.slices)] |= (classes[inside] << np.uint8(4)) | DECIDED
     counts[dates, :2] = _measured_and_clear(found[inside])

@@ -85,9 +85,10 @@ def bands(there: tuple[str, ...]) -> set[str]:
     return {name for part in ROLES if (name := role(there, part)) is not None}
 
 
-def halo(pixel: Pixel) -> int:
-    """Pixels around a window beyond which screening no longer changes it."""
-    return 4 * reach(_narrow(pixel), pixel) + reach(FRINGE_METRES + GROW_METRES + LIGHT_METRES, pixel)
+def halo(pixel: Pixel, trusted: bool = True) -> int:
+    """Pixels around a window beyond which screening no longer changes it. `trusted`: whether such dates are judged."""
+    metres = FRINGE_METRES + GROW_METRES + (LIGHT_METRES if trusted else 0)
+    return 4 * reach(_narrow(pixel), pixel) + reach(metres, pixel)
 
 
 def _narrow(pixel: Pixel) -> float:
