@@ -328,6 +328,22 @@ def test_without_an_atomic_swap_a_kill_between_two_renames_is_put_right(tmp_path
     assert new.manifest["digest"] != old and names(tmp_path) == ["2020-06-01", "manifest.json"]
 
 
+def test_a_raster_is_deflated_by_as_many_threads_as_there_are_processes(tmp_path, monkeypatch):
+    told = []
+
+    def here(work, planes, count):  # threads only where no other process is begun afterwards
+        told.append((work.threads, count))
+        return map(replace(work, threads=1), planes)
+
+    monkeypatch.setattr(product, "in_processes", here)
+    scene = mixed(30, 30)
+    with ProductWriter(tmp_path, scene, DATE, job={}) as writer:
+        for window in writer.todo():
+            writer.write(fill(scene, DATE, window, scene.masks[0][window.slices], None))
+        writer.publish(workers=3)
+    assert told == [(3, 3)] and finish(tmp_path / "one", scene).manifest and told[1] == (1, 1)
+
+
 def test_a_raster_that_does_not_read_back_is_not_published(tmp_path, monkeypatch):
     def bent(path, plane, pieces, **options):
         cog.write_cog(path, plane, ((at, values if at.row else values ^ 1) for at, values in pieces), **options)
