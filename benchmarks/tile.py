@@ -4,8 +4,8 @@ python benchmarks/tile.py --size 2048 [--dates 5] [--workers 2] [--memory 4GiB] 
 python benchmarks/tile.py --size 5490 --through
 
 The input is a simulated place (place.py), written as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
---ratios also: 10 % against 100 % hidden, in clouds of --cloud kilometres. Each run is a process of its own; its memory is the
-sum over the process tree (RSS counts shared pages in every process that touches them, PSS counts them once).
+--ratios also: 10 % against 100 % hidden, in clouds of --cloud kilometres (1.92). Each run is a process of its own; its memory
+is the sum over the process tree (RSS counts shared pages in every process that touches them, PSS counts them once).
 --through copies one clear date through, after the rest with --ratios, else nothing but that: `remove_clouds` (one date, a mask
 file without anything hidden, one worker), less its stage of masks, against a plain rasterio copy with COG creation and the same
 profile. Both run in turns in one process that has done both once on a small image, so that neither side counts its start; the
@@ -36,6 +36,7 @@ from benchmarks.place import middle, write_place
 CLOCK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ROUNDS = 3
+CLOUD = 1.92  # km: how far the field is smoothed that the clouds of given masks are cut from
 
 
 def main() -> None:
@@ -50,9 +51,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=None)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--ratios", action="store_true")
-    parser.add_argument(
-        "--cloud", type=float, default=1.92, help="km: the smoothing of the field that given masks are cut from"
-    )
+    parser.add_argument("--cloud", type=float, default=CLOUD)
     parser.add_argument("--through", action="store_true")
     parser.add_argument("--series", type=Path, default=None, help="an input that is there, of --size")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # inside: series and output of one measured run
@@ -297,7 +296,7 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def write_mask(path: Path, series: Path, share: float, cloud: float = 1.92) -> None:
+def write_mask(path: Path, series: Path, share: float, cloud: float = CLOUD) -> None:
     """A mask on the grid of the series that hides `share` of it, clustered as clouds are: where a field of noise, smoothed
     over `cloud` km (standard deviation, at 10 m a pixel), is low.
     """

@@ -123,6 +123,33 @@ def test_class_maps_in_a_file_travel_as_its_name(tmp_path):
     assert np.array_equal(copy.copy(veiled).masks, veiled.masks) and not np.array_equal(veiled.masks, shared)
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="pages in memory are told by /proc")
+def test_class_maps_are_let_go_before_blocks_are_shared(tmp_path):
+    small = Scene.of(sample())
+    maps = np.memmap(tmp_path / "masks.u8", np.uint8, "w+", shape=small.masks.shape)
+    maps[:] = small.masks
+    del maps
+    scene = small.with_masks(np.memmap(tmp_path / "masks.u8", np.uint8, "r", shape=small.masks.shape))
+    held = []
+
+    def look(blocks, total, what):
+        held.append(_resident("masks.u8"))
+        return blocks
+
+    assert scene.masks.any() and _resident("masks.u8") > 0
+    restore(scene, DAY, load("linear"), tmp_path / "out", limits=Limits(), resolution=None, options={}, progress=look)
+    assert held == [0]
+
+
+def _resident(name: str) -> int:
+    """KiB that this process has in memory of what it maps of a file."""
+    here, total = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        here = line.endswith(name) if "-" in line.split(" ")[0] else here
+        total += int(line.split()[1]) if here and line.startswith("Rss:") else 0
+    return total
+
+
 def test_fast_is_for_those_that_have_it(tmp_path):
     network = DSen2CR(Config(features=4, blocks=1))
     assert quickened(network, "dsen2cr") is network and network.half == has_bfloat16(torch.device("cpu"))

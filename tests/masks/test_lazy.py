@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from masks.fakes import ground, image, sample
 from unclouded.bands import L2A
 from unclouded.masks import detect as detecting
+from unclouded.masks import screening
 from unclouded.masks.detect import detect
 from unclouded.masks.lazy import DECIDED, LazyMaps, mapped
 from unclouded.masks.screening import screen
@@ -196,3 +197,18 @@ def test_screening_some_dates_finds_on_them_what_screening_all_does(seed, data):
     whole, some = (screen(scene.read(), clear, pixel, trusted, wanted) for wanted in (None, chosen))
     np.testing.assert_array_equal(some[chosen], whole[chosen])
     assert not np.delete(some, chosen, 0).any() and whole[TARGET].any()
+
+
+def test_the_wider_margin_is_for_restored_dates_only(monkeypatch):
+    asked, true = [], screening.halo
+
+    def told(pixel, trusted=True):
+        asked.append(trusted)
+        return true(pixel, trusted)
+
+    monkeypatch.setattr(screening, "halo", told)
+    scene = series()
+    lazy = detect(scene, targets=[scene.dates[TARGET]], lazily=True)
+    assert isinstance(lazy.masks, LazyMaps) and set(asked) == {True}
+    asked.clear()
+    assert lazy.masks[0].any() and set(asked) == {False}

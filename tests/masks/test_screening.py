@@ -138,6 +138,20 @@ def test_nothing_beyond_the_halo_counts_and_less_would_not_do(trusted):
     assert trusted or (found(9)[:, reach - 5 :] != whole[:, 9 + reach - 5 :]).any()
 
 
+def test_light_beyond_the_halo_of_other_dates_counts_on_a_trusted_one():
+    s2 = np.repeat(_series("meadow")[:1], len(DAYS), axis=0)
+    for columns, share in ((slice(6, 9), 0.3), (slice(9, 40), 0.05)):
+        s2[4][..., columns] = (1 - share) * s2[4][..., columns] + _mix("cloud", share)[0]
+    s2[4, L2A.index("B08"), :, 3] += 0.9  # stronger light near the cloud, five pixels from its far side
+
+    def found(left: int) -> np.ndarray:
+        part = sample(s2[..., left:], level="L2A", days=DAYS)
+        return screen(part, np.full((10, *part.shape), Cover.CLEAR, np.uint8), PIXEL, np.arange(10) == 4)[4]
+
+    assert not found(0)[:, 20].any() and (found(4)[:, 16] == Cover.THIN).any()
+    assert halo(PIXEL, trusted=False) == 16 and halo(PIXEL) == 26
+
+
 def test_only_what_was_called_clear_is_asked():
     s2 = _series("meadow")
     s2[4][:, *SPOT] = _mix("cloud", 1.0)
