@@ -4,8 +4,9 @@ python benchmarks/tile.py --size 2048 [--dates 5] [--workers 2] [--memory 4GiB] 
 python benchmarks/tile.py --size 5490 --through
 
 The input is a simulated place (place.py), written as GeoTIFFs below DIR and deleted afterwards (--keep keeps it). With
---ratios also: 10 % against 100 % hidden, in clouds of --cloud kilometres (1.92). Each run is a process of its own; its memory
-is the sum over the process tree (RSS counts shared pages in every process that touches them, PSS counts them once).
+--ratios also: reading the whole input once, with as many processes, against the run; and 10 % against 100 % hidden, in clouds
+of --cloud kilometres (1.92). Each run is a process of its own; its memory is the sum over the process tree (RSS counts shared
+pages in every process that touches them, PSS counts them once).
 --through copies one clear date through, after the rest with --ratios, else nothing but that: `remove_clouds` (one date, a mask
 file without anything hidden, one worker), less its stage of masks, against a plain rasterio copy with COG creation and the same
 profile. Both run in turns in one process that has done both once on a small image, so that neither side counts its start; the
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -24,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +79,13 @@ def table(options: argparse.Namespace, work: Path) -> None:
     if options.series is None:
         seconds = write_place(series, options.size, options.dates, options.hidden)
         print(f"input: {options.size} px, {options.dates} dates, {_bytes(series) / 2**20:.0f} MiB, written in {seconds:.0f} s")
-    tell(f"{options.model}, {options.workers} workers", child(options, series, work / "out"), options.size)
+    run = child(options, series, work / "out")
+    tell(f"{options.model}, {options.workers} workers", run, options.size)
     if not options.ratios:
         return
+    wall, cpu = read_once(series, options.workers)
+    print(f"reading the input once: {wall:.1f} s, {cpu:.1f} cpu s; "
+          f"the run takes {run['seconds'] / wall:.1f} times as long by the clock, {run['cpu'] / cpu:.1f} by cpu")  # fmt: skip
     found = {}
     for share in (0.0, 0.1, 1.0):
         write_mask(work / "mask.tif", series, share, options.cloud)
@@ -88,6 +95,29 @@ def table(options: argparse.Namespace, work: Path) -> None:
                             ("the clock", *(found[s]["seconds"] for s in (0.1, 1.0))),
                             ("cpu time of rebuilding", *(found[s]["stages"]["rebuild"][1] for s in (0.1, 1.0)))):  # fmt: skip
         print(f"10 % against 100 % hidden, by {name}: {few / all_:.0%}")
+
+
+def read_once(series: Path, workers: int) -> tuple[float, float]:
+    """Wall and processor seconds of decoding all rasters of a series, shared among processes that have started before."""
+    rasters = sorted(series.rglob("*.tif"), key=lambda path: -path.stat().st_size)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(decoded, [rasters[-1]] * 4 * workers))
+        start = time.perf_counter()
+        cpu = sum(pool.map(decoded, rasters))
+        return time.perf_counter() - start, cpu
+
+
+def decoded(path: Path) -> float:
+    """Processor seconds of decoding a raster with rasterio, a row of its blocks at a time."""
+    import rasterio
+    from rasterio.windows import Window
+
+    start = time.process_time()
+    with rasterio.open(path) as source:  # noqa: TID251 - the thing to compare with
+        step = source.block_shapes[0][0]
+        for row in range(0, source.height, step):
+            source.read(window=Window(0, row, source.width, min(step, source.height - row)))
+    return time.process_time() - start
 
 
 def copy_through(options: argparse.Namespace, work: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unclouded import options
-from unclouded.budget import MIB, SIDES, afford, peak
+from unclouded.budget import MIB, SIDES, afford, copying, peak
 from unclouded.errors import BudgetTooSmall, UsageError
 from unclouded.models.needs import Needs
 from unclouded.sample import Place, as_days
@@ -57,6 +57,15 @@ def test_a_budget_that_is_too_small_names_one_that_does():
 def test_the_peak_does_not_depend_on_the_size_of_the_tile_beyond_its_class_maps():
     more = peak(tile(10980), NEEDS, 768, 2) - peak(tile(4096), NEEDS, 768, 2)
     assert more == 10980**2 - 4096**2
+
+
+def test_a_run_that_copies_holds_no_series_and_the_classes_of_other_dates_only_where_these_are_decided():
+    for workers in (1, 2, 4):
+        near, everywhere = (copying(tile(), replace(NEEDS, masks=masks), workers) for masks in ("near", "everywhere"))
+        assert everywhere - near == 11 * 10980**2
+        assert near < everywhere < peak(tile(), NEEDS, 768, workers)
+    assert copying(tile(), NEEDS, 2) - copying(tile(4096), NEEDS, 2) == 10980**2 - 4096**2
+    assert 2.2 < copying(tile(), NEEDS, 2) / 2**30 < 2.5  # 2.4 GiB measured
 
 
 def test_what_a_network_holds_counts_in_every_process_that_computes():

@@ -7,8 +7,9 @@ import pytest
 
 from batch.fields import write_field
 from unclouded import plan
+from unclouded.budget import afford, copying
 from unclouded.errors import BudgetTooSmall
-from unclouded.models import weights
+from unclouded.models import load, weights
 from unclouded.models.seq2point import Config, Seq2Point
 from unclouded.models.zoo import network
 from unclouded.plan import COSTS, Glimpse, _mask_seconds, _rims, _spread, estimate, pace
@@ -112,6 +113,9 @@ def test_a_mask_file_is_what_counts(tmp_path, field, share):
     said = estimate(scene, [scene.dates[1]], "scene")
     assert said["hidden"] == share
     assert (said["cpu_seconds"]["study"] > 0) == (share > 0)
+    needs = load("scene").needs
+    most = afford(scene, needs).peak if share else copying(scene, needs, 1)
+    assert said["memory_mib"] == round(most / 2**20)
     assert said["minutes"] == pytest.approx(sum(said["cpu_seconds"].values()) / 60, abs=0.02)
 
 

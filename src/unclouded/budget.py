@@ -73,6 +73,12 @@ def crew(scene: Scene, workers: int | None = None) -> int:
     return workers or min(_cores(), max(1, _blocks(scene, BLOCK) // ENOUGH))
 
 
+def copying(scene: Scene, needs: Needs, workers: int) -> int:
+    """Bytes that all processes of a run hold at most that finds nothing to rebuild: no block of a series is read."""
+    decided = 1 if needs.masks == "near" else len(scene.dates)
+    return BASE * (1 + workers if workers > 1 else 1) + MASKING * workers + decided * prod(scene.shape)
+
+
 def peak(scene: Scene, needs: Needs, side: int, workers: int) -> int:
     """Bytes that all processes of a run hold at most: while masking, or while rebuilding.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from unclouded.budget import MIB, afford
+from unclouded.budget import MIB, afford, copying
 from unclouded.masks import MASKS
 from unclouded.masks.detect import FEW, FEW_SCREENED, GROW_METRES, choose, detect, widen
 from unclouded.masks.morphology import pixel_metres
@@ -95,6 +95,7 @@ def estimate(
     seen = [_glimpsed(scene, day, dates, mask, grow, trial) for day in dates]
     near, slow = remover.needs.masks == "near" and len(dates) < len(scene.dates), pace()
     spent = _spent(scene, seen, _mask_seconds(scene, seen, trial.seconds, near, slow), model, budget.workers, slow)
+    most = budget.peak if any(glimpse.hidden for glimpse in seen) else copying(scene, remover.needs, budget.workers)
     stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
     return {
         "dates": len(dates),
@@ -108,7 +109,7 @@ def estimate(
         "read_mib": round(stored * len(scene.dates) * (1 + len(dates) * COSTS["passes"]) / MIB, 1),
         "write_mib": round(len(dates) * (stored + pixels * (2 * bands + 4)) / MIB, 1),
         "scratch_mib": round((stored + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
-        "memory_mib": round(budget.peak / MIB),
+        "memory_mib": round(most / MIB),
         "cpu_seconds": {stage: round(seconds, 1) for stage, seconds in spent.items()},
         "minutes": round(_clock(spent, budget.workers, remover.needs.one_process) / 60, 2),
     }
