@@ -110,6 +110,13 @@ def test_a_batch_pads_short_series_with_frames_that_are_not_valid():
     assert both.hidden()[1].all() and not both.hidden()[0].any()
 
 
+def test_radar_without_acquisitions_is_no_radar():
+    full = sample()
+    empty = Batch.stack([replace(full, s1=full.s1[:0], s1_valid=full.s1_valid[:0], s1_dates=full.s1_dates[:0])])
+    assert (empty.s1, empty.s1_valid, empty.s1_days) == (None, None, None)
+    assert torch.equal(empty.s2[0], torch.from_numpy(full.s2))
+
+
 def test_a_batch_refuses_what_does_not_go_together():
     with pytest.raises(RecordError, match="differ in size"):
         Batch.stack([sample(), sample(h=5)])

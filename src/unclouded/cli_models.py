@@ -59,12 +59,19 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The authors' file: .hdf5 or .pth.")],
     kind: Annotated[str, typer.Option("--from", help="What it is: see the error message of a wrong name for the list.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
-) -> None:
+    setting: Annotated[list[str] | None, typer.Option(
+        "--set", help="A setting that the file does not tell (uncrtaints: scale_by, variance; utilise: heads), name=value.")] = None,
+) -> None:  # fmt: skip
     """Turn an authors' published weights into a safe file. Read in a child process; nothing in the file is ever executed."""
-    from unclouded.models.published import import_file
+    from unclouded.models.published import PUBLISHED, import_file
+    from unclouded.options import settings
 
-    record = import_file(kind, file, out)
+    told = settings(setting)
+    record = import_file(kind, file, out, told)
     print(f"wrote {out}: {record.model}, {record.parameters:,} parameters, licence {record.licence}")
+    if assumed := {name: value for name, value in PUBLISHED[kind].untold.items() if name not in told}:
+        as_set = " ".join(f"--set {name}={value}" for name, value in assumed.items())
+        print(f"The file does not tell these, taken as its authors published them: {as_set}")
 
 
 @app.command()

@@ -300,6 +300,8 @@ class Batch:
                     raise RecordError(f"Batch.stack: some samples have {name} and others do not.")
                 return None
             longest = max(len(a) for a in arrays)
+            if not longest:  # radar without acquisitions is no radar
+                return None
             padded = [
                 a if len(a) == longest
                 else np.concatenate([a, np.full((longest - len(a), *a.shape[1:]), fill, a.dtype)])
@@ -312,6 +314,8 @@ class Batch:
             if any(a is None for a in arrays):
                 return None
             longest = max(len(a) for a in arrays)
+            if not longest:
+                return None
             numbers = [a.astype("datetime64[D]").astype(np.int64) for a in arrays]
             return torch.from_numpy(np.stack([np.pad(n, (0, longest - len(n)), mode="edge") if len(n) else n for n in numbers]))
 

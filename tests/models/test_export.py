@@ -68,3 +68,12 @@ def test_names_of_the_inputs():
     assert Physical(make("dsen2cr")).names == ("s2", "s1")
     assert Physical(make("spagan")).names == ("s2",)
     assert Physical(make("cyclegan-cloudmap")).names == ("s2", "s1", "cloud")
+
+
+@pytest.mark.parametrize("name", ["uncrtaints", "utilise", "seq2point", "stgan"])
+@pytest.mark.parametrize("export", [export_pt2, export_onnx])
+def test_networks_for_time_series_are_refused_in_words(name, export, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())  # as if ONNX were installed
+    kind, config = zoo.network_class(name)[0], zoo.tiny_config(name)
+    with pytest.raises(UsageError, match="single date"):
+        export(kind(config), tmp_path / "x.pt2", 32)

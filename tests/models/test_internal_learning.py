@@ -108,6 +108,16 @@ def test_any_number_of_dates_and_any_size(t: int, size: tuple[int, int]) -> None
     assert made.source is not None and int(made.source.max()) <= Source.SAR
 
 
+@pytest.mark.parametrize(("sar", "seen", "blind"), [(True, Source.DATES_SAR, Source.SAR), (False, Source.DATES, Source.PRIOR)])
+def test_radar_is_named_as_a_source_where_there_was_some(sar: bool, seen: Source, blind: Source) -> None:
+    sample = series(3, (8, 8), ("B02", "B08"), sar=sar)
+    assert sample.cloud is not None
+    sample.cloud[:] = 0
+    sample.cloud[:, 0, 0] = 1
+    made = InternalLearning(replace(TINY, passes=1, iterations=2))(batch(sample))
+    assert made.source is not None and made.source[0, 1, 1] == seen and made.source[0, 0, 0] == blind
+
+
 def test_a_scene_is_the_same_however_it_is_cut() -> None:
     sample = series(3, (30, 34), ("B02", "B08"), seed=2)
     scene, date = Scene.of(sample), sample.target_date

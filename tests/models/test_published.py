@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from models.parity import Golden
+from unclouded import models
+from unclouded.bands import L1C
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
-from unclouded.models import published, quarantine, weights
+from unclouded.models import published, quarantine, weights, zoo
+from unclouded.models.dsen2cr import Config, DSen2CR
 from unclouded.models.pix2pix import Pix2Pix
+from unclouded.models.spagan import Config as SpAGANConfig
 from unclouded.models.spagan import SpAGAN
 
 
@@ -138,3 +145,59 @@ def test_another_networks_file_is_refused_with_names(tmp_path, monkeypatch):
         published.import_file("unet", tmp_path / "w.pth", tmp_path / "o")
     with pytest.raises(InputMissing):
         published.import_file("glfcr", tmp_path / "none.pth", tmp_path / "o")
+
+
+@pytest.mark.parametrize(("sar", "row"), [(True, "dsen2cr"), (False, "dsen2cr-optical")])
+def test_the_row_of_the_table_is_that_of_the_settings(tmp_path, sar, row):
+    remover = DSen2CR(replace(Config.tiny(), sar=sar))
+    torch.save(remover.network.state_dict(), tmp_path / "w.pth")
+    record = published.import_file("dsen2cr-torch", tmp_path / "w.pth", tmp_path / "out.safetensors")
+    assert record.model == row == weights.read(tmp_path / "out.safetensors").model
+    assert models.load(row, weights=tmp_path / "out.safetensors").config == remover.config
+
+
+@pytest.mark.parametrize(("bands", "row"), [(published.RGB, "spagan"), (L1C, "spagan-13")])
+def test_the_row_of_spagan_goes_by_its_bands(tmp_path, bands, row):
+    torch.save(SpAGAN(replace(SpAGANConfig.tiny(), bands=bands)).network.state_dict(), tmp_path / "w.pth")
+    assert published.import_file("spagan", tmp_path / "w.pth", tmp_path / "out.safetensors").model == row
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    state = DSen2CR(Config.tiny()).network.state_dict()
+    for value in (float("nan"), float("inf")):
+        state["model.0.bias"] = torch.full_like(state["model.0.bias"], value)
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(InputUnsupported, match=r"finite(.|\n)*model\.0\.bias"):
+            published.import_file("dsen2cr-torch", tmp_path / "w.pth", tmp_path / "out.safetensors")
+    state["model.0.bias"] = torch.zeros(len(state["model.0.bias"]), dtype=torch.complex64)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputUnsupported, match="real numbers"):
+        published.import_file("dsen2cr-torch", tmp_path / "w.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_keras_file_with_flat_kernels_is_refused_in_words(tmp_path):
+    write_keras(tmp_path / "w.hdf5", {f"conv2d_{n}/{part}:0": torch.zeros(4) for n in range(4) for part in ("kernel", "bias")})
+    with pytest.raises(InputUnsupported, match="do not belong together"):
+        published.import_file("dsen2cr-keras", tmp_path / "w.hdf5", tmp_path / "out.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("kind", ["uncrtaints", "seq2point", "glfcr", "pix2pix", "utilise", "stgan", "dsen2cr-torch", "spagan"])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 2), (0, 3, 1, 1), (7, 1, 1, 1), (2, 2, 2, 2, 2)])
+def test_any_tensor_of_a_wrong_shape_is_refused_in_words(kind, shape):
+    source = published.PUBLISHED[kind]
+    remover, _ = zoo.network_class(source.model)
+    with torch.device("meta"):
+        state = dict(remover(zoo.tiny_config(source.model)).network.state_dict())
+    for name in [name for name, tensor in list(state.items())[:: max(1, len(state) // 12)] if tensor.shape != shape]:
+        broken = {**{k: torch.zeros(v.shape) for k, v in state.items()}, name: torch.zeros(shape)}
+        with pytest.raises(InputUnsupported, match="."):
+            published._remover(source, broken, source.untold, Path("file.pth"))
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>", b"", b"epoch,loss\n1,2\n"])
+def test_a_web_page_in_place_of_weights_is_unreadable_and_not_dangerous(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(InputCorrupt, match="neither HDF5 nor a file of torch"):
+        published.import_file("glfcr", tmp_path / "w.pth", tmp_path / "out.safetensors")

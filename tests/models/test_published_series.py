@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from models.series_fakes import Golden
-from unclouded.errors import InputUnsupported, RefusedForSafety
+from unclouded.bands import L1C
+from unclouded.errors import InputUnsupported, RefusedForSafety, UsageError
 from unclouded.models import published, seq2point, stgan, uncrtaints, utilise, weights
 
 
@@ -59,14 +61,14 @@ def test_utilise(golden: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         gold.assert_near(remover.network(gold["in/x"], gold["in/dates"]), "out/y")
     wide = utilise.Config(encoder=(4, 8, 12), decoder=(8, 16, 12))
-    config, _ = published.torch_utilise(utilise.UTilise(wide).network.state_dict())
+    config, _ = published.torch_utilise(utilise.UTilise(wide).network.state_dict(), heads=4)
     assert config == wide
 
 
 def test_utilise_with_radar_is_refused() -> None:
     state = utilise.UTilise(replace(utilise.Config.tiny(), sar=True)).network.state_dict()
     with pytest.raises(ValueError, match="not 15 and 13"):
-        published.torch_utilise(state)
+        published.torch_utilise(state, heads=4)
 
 
 def test_seq2point(golden: Path, tmp_path: Path) -> None:
@@ -133,3 +135,46 @@ def test_a_tensor_more_is_told_by_its_name(golden: Path, tmp_path: Path) -> None
     gold = Golden(golden, "utilise_small")
     with pytest.raises(InputUnsupported, match=r"unknown extra\.weight"):
         imported("utilise", gold.weights | {"extra.weight": torch.zeros(2)}, tmp_path)
+
+
+def test_uncrtaints_is_told_what_its_file_does_not_tell(golden: Path, tmp_path: Path) -> None:
+    gold = Golden(golden, "uncrtaints_usev_sep")
+    file, out = tmp_path / "published.pth", tmp_path / "out.safetensors"
+    torch.save({"state_dict_G": gold.weights}, file)
+    published.import_file("uncrtaints", file, out, {"scale_by": 1})
+    remover = weights.load(out)
+    assert remover.config.scale_by == 1.0
+    with torch.no_grad():
+        gold.assert_near(remover.network(gold["in/x_scaled"], gold["in/dates"]).reshape(gold["out/y"].shape), "out/y")
+    published.import_file("uncrtaints", file, out)
+    assert weights.load(out).config.scale_by == 10.0
+    for wrong, words in (({"scale_by": "ten"}, "scale_by"), ({"width": 8}, "not told 'width'"), ({"variance": "elo"}, "elu")):
+        with pytest.raises(UsageError, match=words):
+            published.import_file("uncrtaints", file, out, wrong)
+
+
+def test_the_heads_of_utilise_decide_how_wide_its_keys_are(tmp_path: Path) -> None:
+    made = utilise.UTilise(utilise.Config(encoder=(8, 8), decoder=(8, 8), heads=8, key_width=4), seed=1)
+    torch.save(made.network.state_dict(), tmp_path / "u.pth")
+    published.import_file("utilise", tmp_path / "u.pth", tmp_path / "u.safetensors", {"heads": 8})
+    assert weights.load(tmp_path / "u.safetensors").config == made.config
+    with pytest.raises(InputUnsupported, match="ublished layout"):
+        published.import_file("utilise", tmp_path / "u.pth", tmp_path / "u.safetensors", {"heads": 3})
+
+
+def test_older_files_of_uncrtaints_count_their_blocks() -> None:
+    config = replace(uncrtaints.Config.tiny(), blocks_before=2, blocks_after=3, as_published_padding=True)
+    state = uncrtaints.UnCRtainTS(config, seed=2).network.state_dict()
+    older = {re.sub(r"^(in|out)_block\.(\d+)", lambda m: f"{m[1]}_block{int(m[2]) + 1}", k): v for k, v in state.items()}
+    assert "out_block3.conv.norm.weight" in older
+    found, renamed = published.torch_uncrtaints(older)
+    assert found == config and set(renamed) == set(state)
+
+
+@pytest.mark.parametrize(("covariance", "sar"), [("diag", True), ("iso", False), ("none", True)])
+@pytest.mark.parametrize("bands", [L1C, published.RGB])
+def test_one_head_tells_bands_and_variances_apart(covariance: str, sar: bool, bands: tuple[str, ...]) -> None:
+    tiny = uncrtaints.Config.tiny()
+    config = replace(tiny, bands=bands, covariance=covariance, sar=sar, as_published_padding=True)  # type: ignore[arg-type]
+    found, _ = published.torch_uncrtaints(uncrtaints.Network(config).state_dict())
+    assert found == config

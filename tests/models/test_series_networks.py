@@ -139,6 +139,7 @@ def test_published_sizes() -> None:
 NETWORKS: dict[str, SeveralDates] = {
     "uncrtaints": uncrtaints.UnCRtainTS(uncrtaints.Config.tiny(), seed=1),
     "uncrtaints-values": uncrtaints.UnCRtainTS(replace(uncrtaints.Config.tiny(), values=True, separate_heads=True), seed=1),
+    "uncrtaints-optical": uncrtaints.UnCRtainTS(replace(uncrtaints.Config.tiny(), sar=False), seed=1),
     "uncrtaints-mono": uncrtaints.UnCRtainTS(replace(uncrtaints.Config.tiny(), dates=1), seed=1),
     "seq2point": seq2point.Seq2Point(seq2point.Config.tiny(), seed=1),
     "seq2point-5": seq2point.Seq2Point(replace(seq2point.Config.tiny(), dates=5, sar=False, output="as_published"), seed=1),
@@ -188,6 +189,23 @@ def test_the_order_of_the_dates_does_not_matter(name: str) -> None:
 def test_a_date_without_measurements_changes_nothing(name: str, value: float) -> None:
     sample = series(5, (16, 16))
     assert_same(NETWORKS[name](batch(sample)), NETWORKS[name](batch(with_empty_date(sample, value))))
+
+
+@pytest.mark.parametrize("name", [name for name, remover in NETWORKS.items() if remover.needs.sar == "unused"])
+def test_radar_changes_nothing_where_it_is_not_used(name: str) -> None:
+    with_radar, remover = series(5, (16, 16)), NETWORKS[name]
+    moved = replace(with_radar, s1_dates=with_radar.s2_dates + np.array([0, 5, 1, 6, 2]).astype("timedelta64[D]"))
+    without = remover(batch(replace(with_radar, s1=None, s1_valid=None, s1_dates=None)))
+    for sample in (with_radar, moved):
+        assert torch.equal(remover(batch(sample)).s2, without.s2)
+
+
+@EVERY
+def test_a_sample_that_measured_nothing_comes_back_nan_and_spoils_no_other(name: str) -> None:
+    nothing = replace(series(5, (16, 16)), s2_valid=np.zeros((5, 16, 16), bool))
+    made = NETWORKS[name](batch(nothing, series(5, (16, 16), seed=3)))
+    assert bool(made.s2[0].isnan().all())
+    close(made.s2[1:], NETWORKS[name](batch(series(5, (16, 16), seed=3))).s2)
 
 
 @EVERY

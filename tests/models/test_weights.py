@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
-from unclouded.models import uncrtaints, weights, zoo
+from unclouded.models import uncrtaints, utilise, weights, zoo
 from unclouded.models.dsen2cr import Config, DSen2CR
+from unclouded.models.glfcr import GLFCR
+from unclouded.models.glfcr import Config as GLFCRConfig
 from unclouded.models.uncrtaints import UnCRtainTS
 from unclouded.models.weights import Weights
 
@@ -154,3 +156,36 @@ def test_digest_depends_on_names_shapes_and_values():
 def test_record_survives_json():
     record = Weights(model="m", numbers={"a": 1.0})
     assert Weights(**json.loads(json.dumps(asdict(record)))) == record
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("blocks", "x"), ("blocks", 1.5), ("blocks", True), ("residual_scale", None), ("level", [1, 2]), ("level", "L3"),
+     ("bands", "B02"), ("sar", 1), ("bands", [2])],
+)  # fmt: skip
+def test_a_header_with_a_setting_of_a_wrong_type_is_refused_in_words(saved, name, value):
+    path = rewritten(saved, lambda record: record["config"].update({name: value}))
+    with pytest.raises(InputCorrupt, match=f"header of the weights is wrong.*'{name}'"):
+        weights.load(path)
+
+
+@pytest.mark.parametrize("config", [None, 3, [], "text"])
+def test_a_header_without_settings_is_refused_in_words(saved, config):
+    path = rewritten(saved, lambda record: record.update({"config": config}))
+    with pytest.raises(InputUnsupported, match="another set of settings"):
+        weights.load(path)
+
+
+def test_numbers_that_would_only_exhaust_memory_are_refused_wherever_they_stand(tmp_path):
+    path = tmp_path / "u.safetensors"
+    for change in ({"encoder": [8, 10**9]}, {"window": 1e300}, {"heads": -1}):
+        weights.save(path, "utilise", utilise.UTilise(utilise.Config.tiny()))
+        with pytest.raises(RefusedForSafety, match=next(iter(change))):
+            weights.load(rewritten(path, lambda record, new=change: record["config"].update(new)))
+
+
+def test_a_network_that_cannot_be_is_refused_in_words(tmp_path):
+    path = tmp_path / "g.safetensors"
+    weights.save(path, "glfcr", GLFCR(GLFCRConfig.tiny()))
+    with pytest.raises(InputCorrupt, match=r"cannot be(.|\n)*among 3 heads"):
+        weights.load(rewritten(path, lambda record: record["config"].update(heads=3)))

@@ -33,16 +33,24 @@ _CSI, _WBI = 3 / 4, 5 / 6  # T_CSI and T_WBI, Meraner 2020 section 3.3
 
 @dataclass(frozen=True)
 class Preset:
-    """The range of B01 + B10 over which the cloud score rises from 0 to 1, and whether moist scenes are damped (NDMI)."""
+    """The range of B01 + B10 over which the cloud score rises from 0 to 1, and whether moist scenes are damped (NDMI).
+
+    `clipped`: reflectances are cut to [0, 1] first, as the loaders of that code do.
+    """
 
     cirrus: tuple[float, float]
     moist: bool = False
+    clipped: bool = False
+
+    def seen(self, layer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reflectance as the preset looks at it."""
+        return np.clip(layer, 0, 1) if self.clipped else layer
 
 
 PRESETS: dict[str, Preset] = {
     "meraner2020": Preset((0.15, 0.2)),  # DSen2-CR and GLF-CR
     "meraner2020_moist": Preset((0.15, 0.2), moist=True),
-    "tum": Preset((0.4, 0.9)),  # SEN12MS-CR-TS and UnCRtainTS
+    "tum": Preset((0.4, 0.9), clipped=True),  # SEN12MS-CR-TS and UnCRtainTS
 }
 
 
@@ -139,7 +147,7 @@ def threshold(sample: Sample, preset: str = "meraner2020", statistics: Sequence[
     Raises InputUnsupported if a band is missing (B01 and B10 exist in L1C products only).
     """
     require(sample.place, preset, BANDS)
-    named = {name: band(sample, name) for name in BANDS}
+    named = {name: PRESETS[preset].seen(band(sample, name)) for name in BANDS}
     classes = np.empty(sample.s2_valid.shape, np.uint8)
     score = np.empty(sample.s2_valid.shape, np.float32)
     for t, valid in enumerate(sample.s2_valid):
@@ -182,8 +190,8 @@ def scene_statistics(scene: Scene, i: int, preset: str = "meraner2020", threads:
         valid = sample.s2_valid[0]
         if not valid.any():
             return [np.inf, np.inf], [0.0, 0.0], 0
-        csi = _csi({name: band(sample, name)[0] for name in ("B08", "B11")})[valid]
-        blue = band(sample, "B02")[0][valid]
+        image = {name: PRESETS[preset].seen(band(sample, name)[0]) for name in ("B02", "B08", "B11")}
+        csi, blue = _csi(image)[valid], image["B02"][valid]
         return [csi.min(), blue.min()], [csi.sum(dtype=np.float64), blue.sum(dtype=np.float64)], csi.size
 
     for low, total, pixels in in_threads(survey, list(scene.blocks(SURVEY_BLOCK)), threads):

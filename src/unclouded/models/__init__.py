@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unclouded.errors import InputUnsupported, UsageError
+from unclouded.models.settings import checked
 from unclouded.models.zoo import NETWORKS
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ def load(
             f"The network '{name}' needs trained weights.", why="without them its output is noise.",
             do="give --weights FILE (see `unclouded models import` and `unclouded train`), or use the default model.",
         )  # fmt: skip
-    _check(name, settings or {})
-    remover: CloudRemover = _named(row.remover)(settings_of(name)(**row.preset, **(settings or {})))
+    remover: CloudRemover = _named(row.remover)(_config(name, settings or {}))
     return remover
 
 
@@ -165,15 +165,13 @@ def _trained(file: Path, name: str | None, settings: Mapping[str, Any] | None) -
     return remover
 
 
-def _check(name: str, settings: Mapping[str, Any]) -> None:
-    known = {f.name for f in fields(settings_of(name))} - set(entry(name).preset)
-    for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise UsageError(
-                f"The model '{name}' has no setting '{key}'.",
-                why=f"did you mean {near[0]}?" if near else f"its settings are: {', '.join(sorted(known)) or 'none'}.",
-            )
+def _config(name: str, settings: Mapping[str, Any]) -> Any:
+    row = entry(name)
+    if not settings:
+        return settings_of(name)(**row.preset)
+    if fixed := [key for key in settings if key in row.preset]:
+        raise UsageError(f"The setting '{fixed[0]}' makes '{name}' what it is.", do="choose another model: `unclouded models`.")
+    return checked(settings_of(name), {**row.preset, **settings}, f"the model '{name}'")
 
 
 def settings_of(name: str) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unclouded.errors import OutputFailed, UsageError
+from unclouded.models.several_dates import SeveralDates
 from unclouded.models.single_date import Frame
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _frame(tensors: dict[str, Tensor]) -> Frame:
 def export_pt2(remover: SingleDate, path: Path, side: int = 256) -> None:
     """Write a torch exported program; `torch.export.load(path).module()` runs it without this package.
 
-    Raises UsageError for a side the network does not take, OutputFailed where the file cannot be written.
+    Raises UsageError for a side the network does not take and for a network of time series, OutputFailed where the file cannot be written.
     """
     program = torch.export.export(Physical(remover).eval(), _example(remover, side))
     try:
@@ -72,6 +73,8 @@ def export_onnx(remover: SingleDate, path: Path, side: int = 256) -> None:
 
 
 def _example(remover: SingleDate, side: int) -> tuple[Tensor, ...]:
+    if isinstance(remover, SeveralDates):
+        raise UsageError("Only networks for a single date can be exported.", why="this one takes a time series.")
     multiple = remover.needs.multiple_of
     if side < remover.smallest or side % multiple:
         raise UsageError(

@@ -14,18 +14,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unclouded.bands import L1C
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
+from unclouded.models.settings import UNBUILT, checked
 from unclouded.models.weights import Weights, save
+from unclouded.models.zoo import NETWORKS, network, network_class
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from unclouded.models import dsen2cr, glfcr, pix2pix, seq2point, spagan, stgan, uncrtaints, utilise
+    from unclouded.models.single_date import SingleDate
 
 Tensors = Mapping[str, "Tensor"]
 SECONDS = 300  # for the child to read a file
@@ -34,46 +37,71 @@ RGB = ("B04", "B03", "B02")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One kind of published file: what it becomes, how its names are read, and where it comes from."""
+    """One kind of published file: what it becomes, how its names are read, and where it comes from.
 
-    model: str  # the row of the table it becomes
-    convert: Callable[[Tensors], tuple[Any, dict[str, Tensor]]]
+    `untold`: settings that no file of this kind tells, as its authors' command has them. `convert` is given them by name.
+    """
+
+    model: str  # the row of the table it becomes, or another of the same network that its settings fit better
+    convert: Callable[..., tuple[Any, dict[str, Tensor]]]
     url: str
     licence: str
     trained_on: str
+    untold: Mapping[str, Any] = field(default_factory=dict)
 
 
-def import_file(kind: str, path: Path, out: Path) -> Weights:
+def import_file(kind: str, path: Path, out: Path, told: Mapping[str, Any] | None = None) -> Weights:
     """Read an authors' file of a kind in PUBLISHED and write it to `out`. Returns the record in the new file's header.
 
-    Raises UsageError for an unknown kind, InputMissing, InputCorrupt, InputUnsupported with the names that do not fit, and
-    RefusedForSafety for a file that holds anything but tensors.
+    `told`: settings that the file does not tell (`Published.untold`), where they differ from those its authors published.
+    Raises UsageError for an unknown kind or setting, InputMissing, InputCorrupt, InputUnsupported with the names that do not
+    fit, and RefusedForSafety for a file that holds anything but tensors.
     """
-    from unclouded.models.zoo import network, network_class
-
     if kind not in PUBLISHED:
         raise UsageError(f"There is no import of '{kind}'.", why=f"known are: {', '.join(PUBLISHED)}.")
     if not path.is_file():
         raise InputMissing("There is no such file.", where=path)
     source = PUBLISHED[kind]
-    config, state = _converted(source, quarantined(path), path)
-    remover = network_class(source.model)[0](config, state)
+    if odd := set(told or {}) - set(source.untold):
+        can = f"it can be told: {', '.join(source.untold)}." if source.untold else "it tells all of them itself."
+        raise UsageError(f"A file of '{kind}' is not told '{min(odd)}'.", why=can)
+    remover = _remover(source, quarantined(path), {**source.untold, **(told or {})}, path)
+    model = _row(source.model, remover.config)
     notes = Weights(
-        model=source.model, url=source.url, sha256=_sha256(path), licence=source.licence, trained_on=source.trained_on,
-        citation=network(source.model).source,
+        model=model, url=source.url, sha256=_sha256(path), licence=source.licence, trained_on=source.trained_on,
+        citation=network(model).source,
     )  # fmt: skip
-    return save(out, source.model, remover, notes)
+    return save(out, model, remover, notes)
 
 
-def _converted(source: Published, tensors: Tensors, path: Path) -> tuple[Any, dict[str, Tensor]]:
+def _remover(source: Published, tensors: Tensors, told: Mapping[str, Any], path: Path) -> SingleDate:
+    """The network of a file, with what it holds. Raises InputUnsupported where that is something else, or no numbers."""
+    kind, settings = network_class(source.model)
     try:
-        return source.convert(tensors)
-    except (KeyError, IndexError, ValueError) as error:
+        config, state = source.convert(tensors, **told)
+        own = checked(settings, asdict(config))
+        if wrong := [name for name, tensor in state.items() if tensor.is_complex() or not bool(tensor.isfinite().all())]:
+            raise InputUnsupported(
+                "This file holds weights that are no finite real numbers.", where=path, why=f"{', '.join(wrong[:6])}.",
+                do="download it again; if it stays so, the training that made it had failed.",
+            )  # fmt: skip
+        remover: SingleDate = kind(own, state)
+    except UNBUILT as error:
+        sought = f"there is no {error}" if isinstance(error, KeyError) else f"its shapes do not belong together ({error})"
         raise InputUnsupported(
             f"This file does not hold weights of {source.model} in its published layout.",
             where=path,
-            why=f"looked for {error}; the file has {len(tensors)} tensors: {', '.join(list(tensors)[:6])}, ...",
+            why=f"{sought}; the file has {len(tensors)} tensors: {', '.join(list(tensors)[:6])}, ...",
         ) from error
+    return remover
+
+
+def _row(model: str, config: Any) -> str:
+    """The row of the table with the same network whose preset says most of a Config, `model` among equals."""
+    row = network(model)
+    rows = [name for name, other in NETWORKS.items() if (other.remover, other.config) == (row.remover, row.config)]
+    fitting = [name for name in rows if all(getattr(config, key) == value for key, value in network(name).preset.items())]
+    return max([model, *fitting], key=lambda name: (name in fitting, len(network(name).preset), name == model))
 
 
 def _sha256(path: Path) -> str:
@@ -122,8 +150,11 @@ def _plain(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _count(state: Tensors, pattern: str) -> int:
-    """One more than the largest number that `pattern` finds in the names."""
-    return 1 + max(int(m[1]) for k in state if (m := re.match(pattern, k)))
+    """One more than the largest number that `pattern` finds in the names. Raises KeyError where it finds none."""
+    found = [int(m[1]) for k in state if (m := re.match(pattern, k))]
+    if not found:
+        raise KeyError(pattern)
+    return 1 + max(found)
 
 
 def _bands(channels: int) -> tuple[str, ...]:
@@ -266,18 +297,20 @@ def _stgan_bands(channels: int, restored: int) -> tuple[tuple[str, ...], tuple[s
     raise ValueError(f"3 or 4 bands in and 3 out, or 13 with or without radar, not {channels} in and {restored} out")
 
 
-def torch_uncrtaints(tensors: Tensors) -> tuple[uncrtaints.Config, dict[str, Tensor]]:
-    """The generator of UnCRtainTS: names behind "netG.".
+def torch_uncrtaints(tensors: Tensors, **told: Any) -> tuple[uncrtaints.Config, dict[str, Tensor]]:
+    """The generator of UnCRtainTS: names behind "netG."; older files count blocks "in_block1", "in_block2", ...
 
-    A file does not tell the factor on the values nor how the variance is made: 10 and softplus, as in the published command.
+    A file does not tell the factor on the values nor how the variance is made.
     """
     from unclouded.models.uncrtaints import Config
 
-    state = {k.removeprefix("netG."): v for k, v in _plain(tensors).items()}
+    state = {_block_by_index(k.removeprefix("netG.")): v for k, v in _plain(tensors).items()}
     width, channels = state["in_conv.conv.conv.0.weight"].shape[:2]
     apart = "out_conv_mean_1.conv.conv.0.weight" in state
-    means = len(state["out_conv_mean_1.conv.conv.0.weight"]) if apart else len(L1C)
-    variances = len(state["out_conv_var_1.conv.conv.0.weight"]) if apart else len(state["out_conv.conv.conv.0.weight"]) - means
+    if apart:
+        means, variances = (len(state[f"out_conv_{part}_1.conv.conv.0.weight"]) for part in ("mean", "var"))
+    else:
+        means, variances = _means_and_variances(channels, len(state["out_conv.conv.conv.0.weight"]))
     covariance: dict[int, Literal["diag", "iso", "none"]] = {means: "diag", 1: "iso", 0: "none"}
     settings: dict[str, Any] = {"dates": 1}
     if "temporal_encoder.inconv.weight" in state:
@@ -287,13 +320,25 @@ def torch_uncrtaints(tensors: Tensors) -> tuple[uncrtaints.Config, dict[str, Ten
     config = Config(
         bands=_bands(means), sar=channels == means + 2, width=width, blocks_before=_count(state, r"in_block\.(\d+)"),
         blocks_after=_count(state, r"out_block\.(\d+)"), covariance=covariance[variances], separate_heads=apart,
-        as_published_padding=True, **settings,
+        as_published_padding=True, **settings, **told,
     )  # fmt: skip
     return config, state
 
 
-def torch_utilise(tensors: Tensors) -> tuple[utilise.Config, dict[str, Tensor]]:
-    """The released code's names; 13 bands without radar. A file does not tell the number of heads: 4, as published."""
+def _block_by_index(name: str) -> str:
+    return re.sub(r"^(in|out)_block(\d+)\.", lambda m: f"{m[1]}_block.{int(m[2]) - 1}.", name)
+
+
+def _means_and_variances(channels: int, made: int) -> tuple[int, int]:
+    """How many of the channels `made` are bands, by how many go in: with or without radar, variance for all, one or none."""
+    for means in (len(L1C), len(RGB)):
+        if channels - means in (0, 2) and made - means in (0, 1, means):
+            return means, made - means
+    raise ValueError(f"3 or 13 bands with or without radar, not {channels} channels in and {made} out")
+
+
+def torch_utilise(tensors: Tensors, *, heads: int) -> tuple[utilise.Config, dict[str, Tensor]]:
+    """The released code's names; 13 bands without radar. A file does not tell the number of heads."""
     from unclouded.models.utilise import Config
 
     state = _plain(tensors)
@@ -302,10 +347,10 @@ def torch_utilise(tensors: Tensors) -> tuple[utilise.Config, dict[str, Tensor]]:
     if channels != bands:
         raise ValueError(f"as many bands in as out, not {channels} and {bands}")
     up = [state[f"up_blocks.{i}.up.convtrans.0.weight"].shape[:2] for i in range(levels)]  # deepest first
-    key_width = len(state["temporal_encoder.0.attention_heads.fc_q.weight"]) // Config.heads
+    key_width = len(state["temporal_encoder.0.attention_heads.fc_q.weight"]) // heads
     widths = [len(state[f"down_blocks.{i}.conv1.conv.0.weight"]) for i in range(levels)]
     config = Config(
-        bands=_bands(bands), key_width=key_width, encoder=(len(state["in_conv.conv.conv.0.weight"]), *widths),
+        bands=_bands(bands), heads=heads, key_width=key_width, encoder=(len(state["in_conv.conv.conv.0.weight"]), *widths),
         decoder=(*(c_out for _, c_out in reversed(up)), up[0][0]),
     )  # fmt: skip
     return config, state
@@ -336,10 +381,11 @@ PUBLISHED: dict[str, Published] = {
         trained_on="its authors' Sentinel-2 pairs, or SEN12MS-CR-TS"),
     "uncrtaints": Published(
         model="uncrtaints", convert=torch_uncrtaints, url="https://github.com/PatrickTUM/UnCRtainTS",
-        licence="MIT in the network's file; none stated for the weights", trained_on="SEN12MS-CR or SEN12MS-CR-TS"),
+        licence="MIT in the network's file; none stated for the weights", trained_on="SEN12MS-CR or SEN12MS-CR-TS",
+        untold={"scale_by": 10.0, "variance": "softplus"}),
     "utilise": Published(
         model="utilise", convert=torch_utilise, url="https://github.com/prs-eth/U-TILISE", licence="MIT",
-        trained_on="SEN12MS-CR-TS"),
+        trained_on="SEN12MS-CR-TS", untold={"heads": 4}),
 }  # fmt: skip
 
 

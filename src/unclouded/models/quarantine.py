@@ -22,6 +22,7 @@ MEMORY = 12 * 2**30  # bytes of address space; torch alone reserves some
 SECONDS = 240  # of processor time
 OUTPUT = 6 * 2**30  # bytes
 HDF5 = b"\x89HDF\r\n\x1a\n"
+TORCH = (b"PK\x03\x04", b"\x80")  # a zip file, or a pickle of before 2020
 DEEPEST = 8  # nested dictionaries in a checkpoint
 REFUSED, UNREADABLE = 3, 4  # exit codes
 
@@ -82,6 +83,10 @@ def hdf5_tensors(path: Path) -> dict[str, Tensor]:
 def _torch(path: Path) -> dict[str, Tensor]:
     import torch
 
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not head.startswith(TORCH):
+        raise ValueError(f"it begins with {head!r}: neither HDF5 nor a file of torch (a web page saved in its place?)")
     content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 (this is the child process)
     if not isinstance(content, Mapping):
         raise Refused(f"it holds a {type(content).__name__}, not a dictionary of tensors")

@@ -121,16 +121,17 @@ class SceneSolver(ABC):
         parts = [self._from_batch(batch, b) if self._scene is None else self._from_scene(batch, b) for b in range(len(batch))]
         s2, series, age, support = (list(column) for column in zip(*parts, strict=True))
         clear_age, refused = torch.from_numpy(np.stack(age)), torch.from_numpy(np.isnan(np.stack(s2)).any(1))
-        known = torch.where(clear_age != NO_AGE, int(Source.DATES_SAR if self.radar else Source.DATES), int(self._blind(batch)))
+        seen, blind = self._rests_on(batch)
+        known = torch.where(clear_age != NO_AGE, int(seen), int(blind))
         return Prediction(
             s2=torch.from_numpy(np.stack(s2)), series=None if self._scene is not None else torch.from_numpy(np.stack(series)),
             source=torch.where(refused, int(Source.REFUSED), known).to(torch.uint8),
             age=clear_age, support=torch.from_numpy(np.stack(support)),
         )  # fmt: skip
 
-    def _blind(self, batch: Batch) -> Source:
-        """What a pixel rests on that no date saw clearly."""
-        return Source.SAR if self.radar and batch.s1 is not None else Source.PRIOR
+    def _rests_on(self, batch: Batch) -> tuple[Source, Source]:
+        """What a pixel rests on that some date saw clearly, and one that none did."""
+        return (Source.DATES_SAR, Source.SAR) if self.radar and batch.s1 is not None else (Source.DATES, Source.PRIOR)
 
     def _from_batch(self, batch: Batch, b: int) -> tuple[Any, ...]:
         sample = sample_of(batch, b)

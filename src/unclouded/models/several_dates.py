@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unclouded.errors import InputUnsupported
 from unclouded.models.averages import CLOUD_COST_DAYS
 from unclouded.models.single_date import FILL_DB, FILL_REFLECTANCE, Frame, SingleDate, nearest_radar
 from unclouded.sample import HIDING, NO_AGE, Batch, Cover, Prediction, Source, as_day
@@ -71,13 +70,13 @@ class Under(nn.Module):
         return out
 
 
-def frames_of(batch: Batch) -> Frames:
-    """All dates of a batch as Frames."""
+def frames_of(batch: Batch, *, sar: bool) -> Frames:
+    """All dates of a batch as Frames; without `sar` as if there were no radar, which else would move the days too."""
     valid = batch.s2_valid[:, :, None]
     seen = batch.s2_valid.flatten(2).any(2)
     cloud = None if batch.cloud is None else torch.where(valid, batch.cloud[:, :, None], 1.0)
     s1, days = None, batch.s2_days.double()
-    if batch.s1 is not None:
+    if sar and batch.s1 is not None:
         pairs = [nearest_radar(batch, batch.s2_days[:, t])[0] for t in range(batch.s2.shape[1])]
         s1 = torch.where(seen[..., None, None, None], torch.stack(pairs, 1), FILL_DB)
         days = (days + _radar_days(batch)) / 2
@@ -103,7 +102,6 @@ def choose_dates(batch: Batch, n: int, by: Choose, ranked: tuple[int, ...] | Non
     """The `n` best dates of each sample, in order of time: indices (B, n). Too few dates repeat the last ones.
 
     `ranked`: days since 1970-01-01, best first, decided for the whole scene; dates not among them come after.
-    Raises InputUnsupported where a sample measured nothing on any date.
     """
     assert batch.target_day is not None, "a remover needs Batch.target_day"
     seen = batch.s2_valid.flatten(2).any(2)
@@ -114,9 +112,7 @@ def choose_dates(batch: Batch, n: int, by: Choose, ranked: tuple[int, ...] | Non
         place = {day: i for i, day in enumerate(ranked)}
         listed = [[place.get(int(d), FAR // 2) for d in row] for row in batch.s2_days]
         cost = torch.tensor(listed, dtype=torch.float64, device=cost.device)
-    count = seen.sum(1)
-    if bool((count == 0).any()):
-        raise InputUnsupported("No date of this series measured anything here.")
+    count = seen.sum(1).clamp(min=1)
     best = (torch.where(seen, cost, float(FAR)) + batch.s2_days * 1e-9).argsort(dim=1, stable=True)
     at = torch.arange(n, device=best.device)[None].minimum(count[:, None] - 1)
     chosen = best.gather(1, at)
@@ -165,16 +161,20 @@ class SeveralDates(SingleDate):
         return _select(batch, index)
 
     def __call__(self, batch: Batch) -> Prediction:
-        """One clear image: every pixel, reflectance, not clipped. Raises InputUnsupported where `needs` is not met."""
+        """One clear image: every pixel, reflectance, not clipped; NaN for a sample that measured nothing on any date.
+
+        Raises InputUnsupported where `needs` is not met.
+        """
         self.needs.check_batch(batch)
         used = self.chosen(batch)
         s2, sigma = self._restored(used)
+        s2 = torch.where(used.s2_valid.flatten(1).any(1)[:, None, None, None], s2, torch.nan)
         source, age, support = evidence(used, sar=self.needs.sar != "unused")
         return Prediction(s2=s2, sigma=sigma, source=source, age=age, support=support)
 
     def _restored(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         h, w = batch.shape
-        frames = frames_of(batch).mirrored(self.needs.multiple_of, self.smallest)
+        frames = frames_of(batch, sar=self.needs.sar != "unused").mirrored(self.needs.multiple_of, self.smallest)
         assert isinstance(frames, Frames)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.network.training), self._arithmetic(batch.s2.device):
             s2, sigma = self.restore_with_sigma(frames)

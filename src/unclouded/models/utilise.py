@@ -227,7 +227,7 @@ class UTilise(SeveralDates):
         if batch.target_index is None or bool((batch.target_index < 0).any()):
             raise InputUnsupported("U-TILISE restores dates of its own series; the target date is not among them.")
         h, w = batch.shape
-        frames = frames_of(batch).mirrored(self.needs.multiple_of, self.smallest)
+        frames = frames_of(batch, sar=self.config.sar).mirrored(self.needs.multiple_of, self.smallest)
         assert isinstance(frames, Frames)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.network.training), self._arithmetic(batch.s2.device):
             series = torch.stack([self._series(_one(frames, i), batch.s2_days[i]) for i in range(len(batch))])[..., :h, :w]
@@ -240,6 +240,8 @@ class UTilise(SeveralDates):
         seen = frames.seen[0]
         order = days.argsort(stable=True)
         order = order[seen[order]]
+        if not len(order):
+            return torch.full_like(frames.s2[0], torch.nan)
         total = torch.zeros_like(frames.s2[0])
         count = torch.zeros(len(days), device=days.device)
         for first in windows(len(order), self.config.window):

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed, RefusedForSafety, UsageError
+from unclouded.models.settings import UNBUILT, checked
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,25 +171,35 @@ def _record(text: str, path: Path) -> Weights:
     return Weights(**{k: header[k] for k in names})
 
 
-def _config(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
+def _config(kind: type[Any], values: Any, path: Path) -> Any:
     known = {f.name for f in fields(kind)}
-    if not isinstance(values, dict) or set(values) != known:
-        odd = sorted(set(values) ^ known)
+    found = set(values) if isinstance(values, dict) else set()
+    if found != known:
         raise InputUnsupported(
-            "The weights were made for another set of settings.", where=path, why=f"differing: {', '.join(odd)}."
-        )
+            "The weights were made for another set of settings.", where=path,
+            why=f"differing: {', '.join(sorted(found ^ known))}.",
+        )  # fmt: skip
     for name, value in values.items():
-        if isinstance(value, int) and not 0 <= value <= MOST:
-            raise RefusedForSafety(f"The weights ask for {name} = {value}.", where=path, why=f"at most {MOST} is accepted.")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not 0 <= number <= MOST:
+                raise RefusedForSafety(
+                    f"The weights ask for {name} = {value}.", where=path, why=f"at most {MOST} is accepted."
+                )
+    try:
+        return checked(kind, values)
+    except UsageError as error:
+        raise InputCorrupt(f"The header of the weights is wrong. {error.what}", where=path, why=error.why) from error
 
 
 def _compare_on_meta(remover: type[Any], settings: Any, shapes: dict[str, tuple[int, ...]], path: Path) -> None:
     """Compare names and shapes before any memory is taken."""
     import torch
 
-    with torch.device("meta"):
-        own = {k: tuple(v.shape) for k, v in remover(settings).network.state_dict().items()}
+    try:
+        with torch.device("meta"):
+            own = {k: tuple(v.shape) for k, v in remover(settings).network.state_dict().items()}
+    except UNBUILT as error:
+        raise InputCorrupt("The header of the weights tells of a network that cannot be.", where=path, why=str(error)) from error
     wrong = mismatches(own, shapes)
     if wrong:
         raise InputCorrupt("The tensors in the file do not fit its own header.", where=path, why="; ".join(wrong[:12]) + ".")

@@ -26,6 +26,8 @@ class WindowAttention(nn.Module):
         self, width: int, heads: int, window: int, *, shifted: bool, two_streams: bool, guided: bool, sigmoid: bool
     ) -> None:
         super().__init__()
+        if not heads or width % heads:
+            raise ValueError(f"{width} channels cannot be shared among {heads} heads")
         self.heads, self.window, self.shifted, self.guided, self.sigmoid = heads, window, shifted, guided, sigmoid
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import weights
 from unclouded.models.seq2point import load_trunk
+from unclouded.models.settings import UNBUILT, checked
 from unclouded.models.single_date import SingleDate
 from unclouded.models.weights import fit
 from unclouded.models.zoo import network, network_class
@@ -40,7 +39,11 @@ def weights_of(path: str | Path) -> Path:
 def build_remover(recipe: Recipe) -> SingleDate:
     """The recipe's network in its configuration. Raises UsageError for a setting that it does not have."""
     model, train = recipe.model, recipe.train
-    remover: SingleDate = network_class(model.name)[0](config_of(model), seed=train.seed)
+    config = config_of(model)
+    try:
+        remover: SingleDate = network_class(model.name)[0](config, seed=train.seed)
+    except UNBUILT as error:
+        raise UsageError(f"The network '{model.name}' cannot be built with these settings.", why=str(error)) from error
     if model.start:
         start_from(remover, model.name, weights_of(model.start))
     elif train.freeze and train.freeze_steps:
@@ -52,16 +55,9 @@ def build_remover(recipe: Recipe) -> SingleDate:
 
 
 def config_of(model: Model) -> Any:
-    """The Config of a model with the recipe's settings. Raises UsageError naming the nearest setting for a typo."""
-    kind = network_class(model.name)[1]
-    known = {field.name for field in fields(kind)}
-    for name in model.set:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-            why = f"did you mean model.set.{near[0]}?" if near else f"its settings are: {', '.join(sorted(known))}."
-            raise UsageError(f"The model '{model.name}' has no setting '{name}'.", where=f"model.set.{name}", why=why)
-    settings: Mapping[str, Any] = {**network(model.name).preset, **model.set}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    """The Config of a model with the recipe's settings. Raises UsageError naming the nearest setting or word for a typo."""
+    values = {**network(model.name).preset, **model.set}
+    return checked(network_class(model.name)[1], values, f"the model '{model.name}'", "model.set.")
 
 
 def start_from(remover: SingleDate, name: str, path: Path) -> None:

@@ -121,7 +121,8 @@ class Game(nn.Module):
 
 
 def _frame(remover: SingleDate, batch: Batch) -> Frame:
-    frame = frames_of(remover.chosen(batch)) if isinstance(remover, SeveralDates) else target_frame(batch)
+    sar = remover.needs.sar != "unused"
+    frame = frames_of(remover.chosen(batch), sar=sar) if isinstance(remover, SeveralDates) else target_frame(batch)
     return frame.mirrored(remover.needs.multiple_of, remover.smallest)
 
 

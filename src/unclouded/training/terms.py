@@ -54,7 +54,9 @@ def spread(reflectance: Tensor, span: tuple[float, float]) -> Tensor:
 
 
 def nll(mean: Tensor, variance: Tensor, target: Tensor, valid: Tensor | None, *, as_published: bool) -> Tensor:
-    """The negative log-likelihood over valid pixels; as published only where all are."""
+    """The negative log-likelihood over valid pixels, 0 without any; as published only where all are."""
+    if valid is not None and not bool(valid.any()):
+        return 0 * (mean.sum() + variance.sum())
     if valid is None or bool(valid.all()):
         return multivariate_nll(mean, variance, target, as_published_batch_sum=as_published)
     parts = [x.movedim(1, -1)[valid].T[None, :, None] for x in (mean, variance.expand_as(mean), target)]
