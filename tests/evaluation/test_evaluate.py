@@ -303,8 +303,12 @@ class Named(list):
 
 def test_other_data_or_other_weights_are_another_run(tmp_path):
     run(tmp_path, models=(OFFSET,), samples=Named(SAMPLES[:2], ("a", "b")), report=False)
-    with pytest.raises(UsageError, match="data was"):
+    with pytest.raises(UsageError, match="why: data: items was"):
         run(tmp_path, models=(OFFSET,), samples=Named(SAMPLES[:2], ("a", "c")), report=False)
+    brighter = replace(SAMPLES[0], s2=SAMPLES[0].s2 + np.float32(0.1))
+    with pytest.raises(UsageError, match="why: data: content was"):  # equal names
+        run(tmp_path, models=(OFFSET,), samples=Named([brighter, SAMPLES[1]], ("a", "b")), report=False)
+    assert run(tmp_path, models=(OFFSET,), samples=Named(SAMPLES[:2], ("a", "b")), report=False).images == 2
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"first")
     taught = Contender("taught", model=str(weights), remover=Offset(0.01))

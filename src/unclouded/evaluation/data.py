@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,21 @@ SIMULATED_START = "2024-04-01"
 SERIES_DAYS, SERIES_COVERS = (0, 13, 25, 40, 72), (0.6, 0.0, 0.0, 0.4, 0.0)  # of a simulated series
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A data set, and what only its opening knows of it: see `described`."""
+
+    source: SEN12MSCR | SEN12MSCRTS | list[Sample]
+    told: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample i, as the data set raises."""
+        return self.source[index]
+
+
 def open_data(
     root: str | Path,
     *,
@@ -39,7 +55,7 @@ def open_data(
     s1: bool | None = None,
     cover: tuple[float, float] = (0.0, 1.0),
     protocol: str = "",
-) -> SEN12MSCR | SEN12MSCRTS | list[Sample]:
+) -> Opened:
     """The data set in a folder: SEN12MS-CR by its `*_s2_cloudy` folders, else SEN12MS-CR-TS; 'simulated' makes four places.
 
     `dates`: inputs per series, drawn by the `sampler` with covers by `mask` in the range `cover`; 0, and under a protocol for
@@ -47,20 +63,23 @@ def open_data(
     """
     series = bool(protocol) and view_of(protocol).series
     if str(root) == SIMULATED:
-        return simulated_places(dates=dates, protocol=protocol, cover=cover)
+        places = simulated_places(dates=dates, protocol=protocol, cover=cover)
+        return Opened(places, {"kind": SIMULATED, "root": SIMULATED, "dates": len(places[0].s2_dates), "cover": list(cover)})
     folder = Path(root)
     if not folder.is_dir():
         raise InputMissing("There is no data set here.", where=folder, do="give the folder that holds the ROIs... folders.")
+    told = {"split": split or "all", "rule": None if split is None else rule}
     if any(folder.glob("ROIs*_s2_cloudy")):
         radar = any(folder.glob("ROIs*_s1")) if s1 is None else s1
-        return SEN12MSCR(folder, split=split, rule=rule, s1=radar)
+        return Opened(SEN12MSCR(folder, split=split, rule=rule, s1=radar), told)
     radar = any(folder.glob("ROIs*/*/S1")) if s1 is None else s1
     name = mask or DETECTOR
     measure = Measure(name, partial(cloud_of, mask=name))
     drawn = None if series or not dates else dates
-    return SEN12MSCRTS(
+    found = SEN12MSCRTS(
         folder, split=split, rule=rule, s1=radar, dates=drawn, sampler=sampler, cover=cover, measure=measure
     )  # fmt: skip
+    return Opened(found, told)
 
 
 def cloud_of(sample: Sample, mask: str) -> NDArray[np.float32]:

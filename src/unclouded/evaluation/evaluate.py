@@ -24,11 +24,13 @@ from unclouded import __version__
 from unclouded.errors import InputMissing, SomeUnitsFailed, UncloudedError, UsageError
 from unclouded.evaluation.baselines import BASELINES
 from unclouded.evaluation.benchmarks import Benchmark, benchmark
+from unclouded.evaluation.described import described
 from unclouded.evaluation.features import FeatureNetwork, packed
 from unclouded.evaluation.features import load as load_features
+from unclouded.evaluation.journal import Journal, filed, write_whole
 from unclouded.evaluation.presets import Preset, preset
 from unclouded.evaluation.protocols import stitch
-from unclouded.evaluation.results import Line, Results, Set, aggregate, patch_list_digest
+from unclouded.evaluation.results import Line, Results, Set, aggregate
 from unclouded.evaluation.scoring import Case, crop_window, prepare, score
 from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
@@ -199,7 +201,10 @@ def evaluate(
     if not len(samples):
         raise InputMissing("The data set is empty: there is nothing to evaluate.")
     network = None if features is None else load_features(features)
-    told = Set(protocol=_protocol(protocol_name, mask or by.mask), features=None if network is None else network.told())
+    told = Set(
+        protocol=_protocol(protocol_name, mask or by.mask), features=None if network is None else network.told(),
+        data=described(samples),
+    )  # fmt: skip
     if protocol_name is not None:
         samples = viewed(protocol_name, samples, mask or by.mask)
         mask = "given" if protocol(protocol_name).clouds else mask
@@ -208,12 +213,12 @@ def evaluate(
     run = Run(samples, by, mask, contenders, folder / "predictions" if store else None, features)
     lines = _all_lines(run, _header(run, chosen, told), folder, jobs, fresh, progress)
     results = aggregate(chosen, by, [c.name for c in contenders], lines, draws=draws, seed=seed, of=told)
-    _write(folder / "results.json", json.dumps(results.told, indent=1, ensure_ascii=False))
+    write_whole(folder / "results.json", json.dumps(results.told, indent=1, ensure_ascii=False))
     if report and results.images:
         from unclouded.evaluation.examples import examples
         from unclouded.evaluation.report import render
 
-        _write(folder / "report.html", render(results, examples(run, results)))
+        write_whole(folder / "report.html", render(results, examples(run, results)))
     failed = [line for line in lines if line.failed]
     if failed:
         raise SomeUnitsFailed(
@@ -243,11 +248,6 @@ def by_name(model: str, others: Sequence[str | Contender] = ()) -> Contender:
     return Contender(Path(model).stem if called.count(Path(model).stem) < 2 else model, model)
 
 
-def filed(name: str) -> str:
-    """A name that can be a file's: other characters than letters, digits, '-', '_', '.', '=' and spaces become '_'."""
-    return "".join(c if c.isalnum() or c in "-_.= " else "_" for c in name)
-
-
 def _protocol(name: str | None, mask: str) -> dict[str, Any] | None:
     """What results.json says of a protocol."""
     if name is None:
@@ -261,7 +261,7 @@ def _all_lines(
 ) -> list[Line]:
     with ExitStack() as stack:
         journals = {
-            c.name: stack.enter_context(_Journal(folder / f"{filed(c.name)}.jsonl", {**header, **_of(c)}, fresh))
+            c.name: stack.enter_context(Journal(folder / f"{filed(c.name)}.jsonl", {**header, **_of(c)}, fresh))
             for c in run.contenders
         }
         total = len(run.samples)
@@ -281,10 +281,10 @@ def _all_lines(
 
 def _header(run: Run, chosen: Benchmark, told: Set) -> dict[str, Any]:
     return {
-        "format": 1, "unclouded": __version__, "benchmark": chosen.name, "preset": run.preset.name,
+        "format": 2, "unclouded": __version__, "benchmark": chosen.name, "preset": run.preset.name,
         "preset_digest": run.preset.digest, "mask": run.mask, "protocol": told.protocol,
         "features": told.features and told.features["sha256"], "images": len(run.samples),
-        "data": _listed(run.samples),
+        "data": told.data,
     }  # fmt: skip
 
 
@@ -301,65 +301,6 @@ def _weights(path: Path) -> str | None:
 
     file = path / WEIGHTS if path.is_dir() else path
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-
-
-def _listed(samples: Samples) -> str | None:
-    """The digest of a data set's list of names, where it has one that can be told without reading the images."""
-    source: Any = samples
-    while hasattr(source, "source"):  # a view
-        source = source.source
-    names = getattr(source, "patches", None) or getattr(source, "series", None)
-    return patch_list_digest([str(name) for name in names]) if isinstance(names, tuple) else None
-
-
-class _Journal:
-    """The lines of one model on disk: a header, then one line per image; a torn last line is forgotten."""
-
-    def __init__(self, path: Path, header: dict[str, Any], fresh: bool) -> None:
-        self.done: dict[int, Line] = {}
-        if path.exists() and not fresh:
-            self._read(path, header)
-        self.failed: dict[int, Line] = {}
-        text = "".join(line.text for line in self.done.values())
-        _write(path, json.dumps(header, ensure_ascii=False) + "\n" + text)
-        self.file = path.open("a", encoding="utf-8")
-
-    def _read(self, path: Path, header: dict[str, Any]) -> None:
-        first, *rest = path.read_text(encoding="utf-8").splitlines() or ["{}"]
-        try:
-            found = json.loads(first)
-        except json.JSONDecodeError:
-            found = {}
-        differs = [key for key in header if found.get(key) != header[key]]
-        if differs:
-            raise UsageError(
-                "This folder holds the results of another run.", where=path,
-                why="; ".join(f"{key} was {found.get(key)!r} and is {header[key]!r}" for key in differs) + ".",
-                do="give another folder, or start anew (--overwrite) to replace them.",
-            )  # fmt: skip
-        for text in rest:
-            line = Line.read(text)
-            if line is not None:
-                self.done[line.index] = line
-
-    def add(self, line: Line) -> None:
-        """One more image; failures are kept in memory only, so that a second run tries them again."""
-        if line.failed:
-            self.failed[line.index] = line
-            return
-        self.done[line.index] = line
-        self.file.write(line.text)
-        self.file.flush()
-
-    def __enter__(self) -> _Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def lines(self) -> list[Line]:
-        """All lines in the order of the data set."""
-        return [line for _, line in sorted((self.done | self.failed).items())]
 
 
 def _work(run: Run, todo: Sequence[tuple[int, list[str]]], jobs: int) -> Iterator[list[Line]]:
@@ -387,10 +328,3 @@ def _store(
         nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
     ) as target:  # fmt: skip
         target.write(layers)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -62,10 +62,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Set:
-    """What holds for a whole run: the protocol that shows the data, and the network whose features are compared."""
+    """What holds for a whole run: the protocol that shows the data, the network whose features are compared, the data."""
 
     protocol: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
+    data: dict[str, Any] = field(default_factory=dict)  # see `described`
 
 
 @dataclass(frozen=True)
