@@ -102,3 +102,34 @@ def test_equal_samples_have_one_digest_and_any_number_changes_it():
     samples = open_data("simulated", dates=1).source
     samples[3].s2[0, 0, 0, 0] += np.float32(1e-3)
     assert described(samples)["content"] != first["content"]
+
+
+def test_results_and_report_tell_the_data_that_were_scored(tmp_path, data):
+    """Not the split that the benchmark asks for; and the detector of the series' clouds, which says what is hidden."""
+    root = data / "sen12mscr_official_layout"
+    samples = open_data(root, split="train", rule="as_published_substring")
+    told = evaluate(["identity"], samples, "sen12mscr", out=tmp_path / "a", draws=10).told
+    assert told["data"]["split"] == "train" and told["data"]["rule"] == "as_published_substring"
+    assert told["benchmark"]["asks_for"] == {
+        "dataset": "SEN12MS-CR", "split": "test, 10 ROIs, 7,899 patches (Ebel 2020 prints 7,893)"
+    }  # fmt: skip
+    assert "split" not in told["benchmark"]
+    html = (tmp_path / "a" / "report.html").read_text()
+    assert "<dt>the benchmark asks for</dt><dd>SEN12MS-CR, test, 10 ROIs" in html
+    said = "SEN12MS-CR, split train by rule as_published_substring (by the exact table: 1 test, 1 train)"
+    assert f"<dt>data scored here</dt><dd>{said}, in {root.resolve()}</dd>" in html
+    assert f"7,899 patches (Ebel 2020 prints 7,893); scored here: {said}." in html
+    evaluate(["identity"], open_data(root, split="test"), "sen12mscr", out=tmp_path / "b", draws=10)
+    assert "scored here: " not in (tmp_path / "b" / "report.html").read_text()  # no warning
+
+
+def test_areas_of_series_are_by_the_detector_of_the_series(tmp_path, data):
+    told = evaluate(["identity"], open_data(data / "sen12mscrts", split="train"), out=tmp_path, draws=10, report=False).told
+    assert told["masks"] == {"meraner2020": 1}
+    assert told["data"]["detector"] == "meraner2020" and told["data"]["sampler"] == "corrected"
+
+
+def test_clouds_of_a_protocol_are_by_the_detector_that_made_them(tmp_path, data):
+    pairs = open_data(data / "sen12mscr_official_layout", split="test")
+    told = evaluate(["identity"], pairs, out=tmp_path, draws=10, report=False, protocol_name="synthetic").told
+    assert told["protocol"]["clouds_from"] == "meraner2020" and told["masks"] == {"meraner2020": 3}

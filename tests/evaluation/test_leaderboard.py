@@ -32,6 +32,30 @@ def test_leaderboard_ranks_and_keeps_protocols_apart():
     assert "| ECRformer | 33.37 | 0.932 | 4.69 | 0.0164 | loader finds ROIs by substring: 6 of 10" in said
 
 
+OTHERS = {
+    "detector of the areas": ({"masks": {"sixband": 9}}, "areas from sixband"),
+    "dates": ({"data": {"kind": "SEN12MS-CR-TS", "dates": 7}}, "SEN12MS-CR-TS, 7 dates per series; areas"),
+    "sampler": (
+        {"data": {"kind": "SEN12MS-CR-TS", "dates": 3, "sampler": "as_published", "cover": [0, 1]}},
+        "3 dates per series, drawn by the sampler 'as_published', cover 0 to 100 %; areas from meraner2020",
+    ),
+    "split": ({"data": {"kind": "SEN12MS-CR-TS", "dates": 3, "split": "train", "rule": "exact"}}, "split train by rule exact"),
+    "protocol": (
+        {"protocol": {"name": "blended", "clouds_from": "tum"}}, "protocol blended, clouds from tum; areas from meraner2020"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_runs_that_cannot_be_compared_stand_in_tables_of_their_own(what):
+    common = {"masks": {"meraner2020": 9}, "protocol": None, "data": {"kind": "SEN12MS-CR-TS", "dates": 3, "root": "/a"}}
+    other, heading = OTHERS[what]
+    said = page([told("one", 30.0) | common, told("two", 31.0) | common | other])
+    assert said.count("## unclouded-v1:") == 2 and heading in said
+    moved = common | {"data": common["data"] | {"root": "/b", "content": "other times"}}
+    assert page([told("one", 30.0) | common, told("two", 31.0) | moved]).count("## unclouded-v1:") == 1
+
+
 def test_leaderboard_files(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(told("one", 30.0)))
     leaderboard_main([str(tmp_path / "r.json"), "--out", str(tmp_path / "page.md")])

@@ -31,7 +31,7 @@ from unclouded.evaluation.journal import Journal, filed, write_whole
 from unclouded.evaluation.presets import Preset, preset
 from unclouded.evaluation.protocols import stitch
 from unclouded.evaluation.results import Line, Results, Set, aggregate
-from unclouded.evaluation.scoring import Case, crop_window, prepare, score
+from unclouded.evaluation.scoring import Case, automatic, crop_window, prepare, score
 from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
 from unclouded.scenes.scene import Scene
@@ -77,6 +77,7 @@ class Run:
     contenders: tuple[Contender, ...]
     store: Path | None = None
     features: str | None = None  # weights of a feature network
+    clouds: str = "given"  # who made the clouds that samples bring: a detector, or given
     loaded: dict[str, CloudRemover] = field(default_factory=dict)  # per process
     networks: dict[str, FeatureNetwork] = field(default_factory=dict)  # per process
 
@@ -118,6 +119,7 @@ class Run:
         """The lines of one image for some contenders. A model's own refusal is a line with its reason."""
         try:
             case = prepare(self.preset, self.samples[index], self.mask)
+            case = replace(case, mask=self.clouds if case.mask == "given" else case.mask)
             truth = None if self.features is None else self._feature(case, case.target)
         except UncloudedError as error:
             return [Line(index=index, model=name, failed=str(error)) for name in names]
@@ -201,16 +203,17 @@ def evaluate(
     if not len(samples):
         raise InputMissing("The data set is empty: there is nothing to evaluate.")
     network = None if features is None else load_features(features)
-    told = Set(
-        protocol=_protocol(protocol_name, mask or by.mask), features=None if network is None else network.told(),
-        data=described(samples),
-    )  # fmt: skip
-    if protocol_name is not None:
+    data = described(samples)
+    clouds = data["detector"] or "given"
+    view = None if protocol_name is None else _protocol(protocol_name, clouds_of(samples, mask or by.mask, clouds))
+    told = Set(protocol=view, features=None if network is None else network.told(), data=data)
+    if protocol_name is not None and view is not None:
         samples = viewed(protocol_name, samples, mask or by.mask)
-        mask = "given" if protocol(protocol_name).clouds else mask
+        if protocol(protocol_name).clouds:
+            mask, clouds = "given", view["clouds_from"]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(samples, by, mask, contenders, folder / "predictions" if store else None, features)
+    run = Run(samples, by, mask, contenders, folder / "predictions" if store else None, features, clouds)
     lines = _all_lines(run, _header(run, chosen, told), folder, jobs, fresh, progress)
     results = aggregate(chosen, by, [c.name for c in contenders], lines, draws=draws, seed=seed, of=told)
     write_whole(folder / "results.json", json.dumps(results.told, indent=1, ensure_ascii=False))
@@ -248,12 +251,24 @@ def by_name(model: str, others: Sequence[str | Contender] = ()) -> Contender:
     return Contender(Path(model).stem if called.count(Path(model).stem) < 2 else model, model)
 
 
-def _protocol(name: str | None, mask: str) -> dict[str, Any] | None:
+def _protocol(name: str, clouds: str) -> dict[str, Any]:
     """What results.json says of a protocol."""
-    if name is None:
-        return None
     view = protocol(name)
-    return {"name": name, "about": view.about, "source": view.source, "clouds_from": mask}
+    return {"name": name, "about": view.about, "source": view.source, "clouds_from": clouds}
+
+
+def clouds_of(samples: Samples, mask: str, given: str) -> str:
+    """The detector that `mask` stands for: where it is auto or given, that of the samples' own clouds, which is `given`.
+
+    Looks at the first sample, and takes the word as it is where that cannot be read.
+    """
+    if mask not in ("auto", "given"):
+        return mask
+    try:
+        first = samples[0]
+        return automatic(first.place) if first.cloud is None and mask == "auto" else given
+    except UncloudedError:
+        return mask
 
 
 def _all_lines(

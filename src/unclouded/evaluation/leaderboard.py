@@ -1,6 +1,7 @@
 """The leaderboard page from result files: our own runs under one protocol, with the published numbers beside and marked.
 
-Runs stand in one table only if benchmark, preset digest and patch list agree; each table says which.
+Runs stand in one table only if benchmark, preset digest, patch list, protocol, detectors, split and drawn inputs agree; each
+table says which.
 `python -m unclouded.evaluation.leaderboard RESULTS.json ... --out docs/leaderboard.md`
 """
 
@@ -14,14 +15,16 @@ from typing import Any, NamedTuple
 
 from unclouded.errors import InputCorrupt
 from unclouded.evaluation.benchmarks import BENCHMARKS
+from unclouded.evaluation.described import STATED, in_words
 from unclouded.evaluation.presets import preset
 
 COLUMNS = ("PSNR hidden", "SAM hidden", "MAE hidden", "PSNR", "SSIM", "SAM", "MAE")
 HEAD = """# Leaderboard
 
 Made by `python -m unclouded.evaluation.leaderboard` from result files of `unclouded evaluate`; edit those, not this page.
-Every table has one protocol, one list of patches and our own runs only. What "hidden" and the other columns mean, and why
-published numbers stand apart, is told in [Benchmarks](benchmarks.md).
+Every table has one protocol, one list of patches, one split and way to draw inputs, one detector of what is hidden, and our
+own runs only. What "hidden" and the other columns mean, and why published numbers stand apart, is told in
+[Benchmarks](benchmarks.md).
 """
 
 
@@ -47,12 +50,30 @@ def read(path: Path) -> dict[str, Any]:
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The whole page as Markdown."""
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for told in results:
-        key = (told["benchmark"]["name"], told["preset_digest"], told["patch_list_sha256"])
-        groups.setdefault(key, []).append(told)
+        groups.setdefault(_key(told), []).append(told)
     tables = [_table(members) for _, members in sorted(groups.items())]
     return "\n".join([HEAD, *tables, _published()])
+
+
+def _key(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must agree in one table. Where the data lie, and when their files were written, does not count."""
+    data = told.get("data") or {}
+    return (
+        told["benchmark"]["name"], told["preset_digest"], told["patch_list_sha256"], _areas(told), _protocol(told),
+        *(json.dumps(data.get(name)) for name in STATED if name != "root"),
+    )  # fmt: skip
+
+
+def _areas(told: Mapping[str, Any]) -> str:
+    """The detectors that said what is hidden."""
+    return " and ".join(sorted(told.get("masks") or {})) or "a detector that was not named"
+
+
+def _protocol(told: Mapping[str, Any]) -> str:
+    view = told.get("protocol")
+    return "" if view is None else f"protocol {view['name']}, clouds from {view['clouds_from']}; "
 
 
 def _table(members: Sequence[Mapping[str, Any]]) -> str:
@@ -68,7 +89,8 @@ def _table(members: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([
         f"## {first['benchmark']['name']}: {_where(first)}", "",
         f"{first['images']} images, {len(regions)} region{'' if len(regions) == 1 else 's'}; preset {first['preset']} "
-        f"`{first['preset_digest']}`; patch list `{first['patch_list_sha256'][:16]}`. {_caution(first)}", "",
+        f"`{first['preset_digest']}`; patch list `{first['patch_list_sha256'][:16]}`.",
+        f"{in_words(first.get('data') or {})}; {_protocol(first)}areas from {_areas(first)}. {_caution(first)}", "",
         f"| model | {' | '.join(columns)} | left open | processor s per image |",
         f"|---|{'---|' * (len(columns) + 2)}",
         *(f"| {e.model} | {' | '.join(_cell(e.rows.get(c)) for c in columns)} | {100 * e.refused:.2g} % | {e.seconds:.2g} |"
@@ -77,9 +99,10 @@ def _table(members: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _where(told: Mapping[str, Any]) -> str:
-    """The data set, or for any data the first regions."""
-    if told["benchmark"]["dataset"] != "any":
-        return str(told["benchmark"]["dataset"])
+    """The data set that the benchmark asks for, where it is the one that was scored; else the first regions."""
+    data, asked = told.get("data") or {}, told["benchmark"].get("asks_for") or {}
+    if data.get("kind") is not None and data["kind"] == asked.get("dataset"):
+        return str(data["kind"])
     names = told["regions"]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

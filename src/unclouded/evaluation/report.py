@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unclouded.evaluation import charts
+from unclouded.evaluation.described import in_words
 from unclouded.evaluation.examples import Example
 from unclouded.evaluation.results import NO_FEATURES, Results, headline
 from unclouded.metrics.average import POOL_ALL, POOL_SERIES
@@ -228,7 +229,7 @@ def _groups(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _warnings(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
-    found = []
+    found = _other_data(told)
     regions = len(told["regions"])
     if regions < 2:
         found.append("All images come from one region: there are no intervals and no test, and the scores say little.")
@@ -248,10 +249,23 @@ def _warnings(told: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     return found
 
 
+def _other_data(told: Mapping[str, Any]) -> list[str]:
+    """A warning where the data are not those that the benchmark asks for: another data set, or regions of other splits."""
+    asked, data = told["benchmark"]["asks_for"], told["data"]
+    others = set(data.get("by_split") or {}) - {"test"}
+    if asked["dataset"] == "any" or (
+        data.get("kind") == asked["dataset"] and not (others and asked["split"].startswith("test"))
+    ):
+        return []
+    return [f"The benchmark asks for {asked['dataset']}, {asked['split']}; scored here: {in_words(data)}."]
+
+
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    bench = told["benchmark"]
+    bench, asked = told["benchmark"], told["benchmark"]["asks_for"]
     return [
-        ("benchmark", f"{bench['name']}: {bench['source']}"), ("data", f"{bench['dataset']}, {bench['split']}"),
+        ("benchmark", f"{bench['name']}: {bench['source']}"),
+        ("the benchmark asks for", f"{asked['dataset']}, {asked['split']}"),
+        ("data scored here", _data(told["data"])),
         ("preset", f"{told['preset']}, digest {told['preset_digest']}"),
         ("patch list", f"{told['images']} images, sha256 {told['patch_list_sha256']}"),
         ("regions", ", ".join(told["regions"])),
@@ -259,6 +273,10 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("areas from", ", ".join(f"{name} ({n})" for name, n in told["masks"].items())),
         ("unclouded", f"{told['unclouded']}, NumPy {told['versions']['numpy']}, Python {told['versions']['python']}"),
     ]  # fmt: skip
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    return in_words(data) + (f", in {data['root']}" if data.get("root") else "")
 
 
 def _protocol(told: Mapping[str, Any]) -> str:

@@ -101,11 +101,12 @@ def aggregate(
     good = {m: [line for line in lines if line.model == m and line.scores is not None] for m in models}
     some = max(good.values(), key=len)
     told = {
-        "format": 1,
+        "format": 2,
         "unclouded": __version__,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
-        "benchmark": {"name": benchmark.name, "source": benchmark.source, "dataset": benchmark.dataset,
-                      "split": benchmark.split, "notes": list(benchmark.notes)},
+        "benchmark": {"name": benchmark.name, "source": benchmark.source, "notes": list(benchmark.notes),
+                      "asks_for": {"dataset": benchmark.dataset, "split": benchmark.split}},
+        "data": of.data,
         "preset": preset.name, "preset_digest": preset.digest, "preset_notes": list(preset.notes),
         "split_tables_sha256": dict(DIGESTS), "protocol": of.protocol, "features": of.features,
         "masks": _counts(_scores(line).mask for line in some),

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from unclouded.errors import InputMissing, InputUnsupported, UsageError
 from unclouded.evaluation.presets import Against, Crop, Preset, Row
 from unclouded.masks import MASKS
+from unclouded.masks.detect import AUTO
 from unclouded.metrics.areas import Areas, adaptive_target
 from unclouded.metrics.pair import Mask, Pair, Sums
-from unclouded.sample import HIDDEN_FROM, Cover, Sample, Window
+from unclouded.sample import HIDDEN_FROM, Cover, Place, Sample, Window
 
 Image = NDArray[np.float32]
 _NAME = re.compile(r"^(.+?)[_/-](?:p|patch_)\d+(?=$|@)")
 _SEASON = re.compile(r"^ROIs(\d{4})")
+PUBLISHED = "meraner2020"  # the detector of DSen2-CR and GLF-CR, for 13 bands of L1C
 DIGITS = 9  # of every sum: more than float32 holds; rounded here, so that a resumed run has the same bits as one in one go
 SEASONS = {"1158": "spring", "1868": "summer", "1970": "fall", "2017": "winter"}
 
@@ -95,7 +97,7 @@ def crop_window(crop: Crop | None, shape: tuple[int, int]) -> Window:
 
 
 def classify(sample: Sample, mask: str) -> tuple[str, NDArray[np.uint8]]:
-    """Class maps (T, H, W) and the name of what made them. `auto`: the sample's own cloud, else meraner2020; `given`: its own.
+    """Class maps (T, H, W) and the name of what made them. `auto`: the sample's own cloud, else `automatic`; `given`: its own.
 
     Raises UsageError for an unknown detector, InputMissing for `given` without cloud.
     """
@@ -105,10 +107,25 @@ def classify(sample: Sample, mask: str) -> tuple[str, NDArray[np.uint8]]:
         return "given", np.where(
             sample.s2_valid, np.where(sample.cloud >= HIDDEN_FROM, Cover.THICK, Cover.CLEAR), Cover.NODATA
         ).astype(np.uint8)  # fmt: skip
-    name = "meraner2020" if mask == "auto" else mask
+    name = automatic(sample.place) if mask == "auto" else mask
     if name not in MASKS:
         raise UsageError(f"There is no cloud detector '{name}'.", do=f"choose auto, given, {', '.join(MASKS)}.")
     return name, MASKS[name].detect(sample).classes
+
+
+def automatic(place: Place) -> str:
+    """The detector that `auto` takes where a sample has no cloud of its own: meraner2020, by which the field's areas are made;
+    for bands or a level that it was not made for, the first automatic one of `masks.detect` that fits.
+
+    Raises InputUnsupported where none does.
+    """
+    found = next((name for name in (PUBLISHED, *AUTO) if MASKS[name].fits(place)), None)
+    if found is None:
+        raise InputUnsupported(
+            "No cloud detector fits these bands.", where=place.id, why=f"{place.level} with {', '.join(place.bands)}.",
+            do="give samples with a cloud of their own.",
+        )  # fmt: skip
+    return found
 
 
 def scored_input(sample: Sample, classes: NDArray[np.uint8]) -> int:
