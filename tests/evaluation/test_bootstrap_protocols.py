@@ -20,7 +20,7 @@ from unclouded.evaluation.protocols import (
 )
 from unclouded.metrics.areas import FIFTHS
 from unclouded.metrics.average import POOL_ALL
-from unclouded.metrics.pixel import Mae, Rmse
+from unclouded.metrics.pixel import Mae, Psnr, Rmse
 from unclouded.sample import Place, Sample
 
 DAY = np.datetime64("2018-07-17", "D")
@@ -62,6 +62,25 @@ def test_one_region_has_no_interval():
     assert np.isnan(interval(Mae(), states_of([1, 2, 3]), ["a"] * 3)).all()
     found = paired(np.array([1.0, 2]), np.array([0.0, 0]), ["a", "a"])
     assert found.mean == 1.5 and np.isnan(found.p)
+
+
+NOTHING = [0.0, 0.0]  # the sums of an image without a pixel of the area
+
+
+@pytest.mark.parametrize("pooled", [1, 2, POOL_ALL])
+def test_a_region_without_a_value_is_no_region(pooled):
+    """Only region a has hidden pixels: there is no interval. With b, it is that of a and b alone."""
+    one = np.array([[1.0, 1], [3, 1], NOTHING, NOTHING, NOTHING])
+    assert np.isnan(interval(Mae(), one, list("aabbc"), pooled=pooled)).all()
+    two = np.array([[1.0, 1], [3, 1], [5, 1], NOTHING, NOTHING, NOTHING])
+    found = interval(Mae(), two, list("aabccd"), pooled=pooled, seed=2)
+    assert found == pytest.approx(interval(Mae(), two[:3], list("aab"), pooled=pooled, seed=2))
+    assert found.low == 2 and found.high == 5
+
+
+def test_a_region_of_equal_images_only_is_no_region_either():
+    """PSNR of an exact copy is infinite: no mean over drawn regions holds it."""
+    assert np.isnan(interval(Psnr(), np.array([[1.0, 100], [0, 100]]), ["a", "b"])).all()
 
 
 def test_paired_by_hand():

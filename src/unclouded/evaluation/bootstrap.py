@@ -1,7 +1,7 @@
 """How sure a number is: bootstrap over regions, and the paired comparison of two models on the same images.
 
-Patches of one region overlap and resemble each other, so regions are drawn, never patches. With fewer than two regions
-there is no interval, and none is printed.
+Patches of one region overlap and resemble each other, so regions are drawn, never patches. With fewer than two regions that
+have a value there is no interval, and none is printed.
 """
 
 from __future__ import annotations
@@ -49,13 +49,17 @@ def interval(
     metric: Metric, states: NDArray[np.float64], regions: Sequence[str], *, pooled: int = 1, level: float = 0.95,
     draws: int = 1000, seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """The interval of `average(metric, states, pooled)` when regions are drawn anew, with replacement."""
-    groups = by_region(regions)
+    """The interval of `average(metric, states, pooled)` when regions are drawn anew, with replacement.
+
+    Regions without a value (no hidden pixel, say) are not drawn: they say nothing of how values differ between regions.
+    """
+    each = values(metric, states) if pooled == 1 and not isinstance(metric, SetMetric) else None
+    groups = [g for g in by_region(regions) if _has_value(metric, states[g], pooled, None if each is None else each[g])]
     if len(groups) < 2:
         return NO_INTERVAL
     rng = np.random.default_rng(seed)
-    if pooled == 1 and not isinstance(metric, SetMetric):
-        found = _means(values(metric, states), groups, rng, draws)
+    if each is not None:
+        found = _means(each, groups, rng, draws)
     elif pooled == POOL_ALL and not isinstance(metric, SetMetric):
         sums = np.stack([states[g].sum(0) for g in groups])
         drawn = rng.integers(0, len(groups), (draws, len(groups)))
@@ -64,6 +68,13 @@ def interval(
         drawn = rng.integers(0, len(groups), (draws, len(groups)))
         found = np.array([average(metric, states[np.concatenate([groups[k] for k in d])], pooled).value for d in drawn])
     return _percentiles(found, level)
+
+
+def _has_value(metric: Metric, states: NDArray[np.float64], pooled: int, each: NDArray[np.float64] | None) -> bool:
+    """Whether a region has a value to draw: that of an image, where `each` image has one, else that of its pool."""
+    if each is not None:
+        return bool(np.isfinite(each).any())
+    return not np.isnan(average(metric, states, pooled).value)
 
 
 def _means(
