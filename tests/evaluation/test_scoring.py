@@ -55,7 +55,8 @@ def test_ids():
     assert roi_of("ROIs1158_spring/106/p30") == "ROIs1158_spring/106"
     assert roi_of("ROIs2017/146/patch_0@2018-08-24<2018-01-31") == "ROIs2017/146"
     assert roi_of("T31UDS") == roi_of("T31UDS@2018-01-01") == "T31UDS"
-    assert season_of("T31UDS") == ""
+    assert season_of("T31UDS") == season_of("ROIs2017/146/patch_0@2018-08-24") == season_of("ROIs2017/146/patch_0") == ""
+    assert season_of("ROIs2017_winter/108/p3") == "winter"
 
 
 def test_perfect_prediction_under_unclouded_v1():

@@ -19,7 +19,7 @@ from unclouded.sample import HIDDEN_FROM, Cover, Place, Sample, Window
 
 Image = NDArray[np.float32]
 _NAME = re.compile(r"^(.+?)[_/-](?:p|patch_)\d+(?=$|@)")
-_SEASON = re.compile(r"^ROIs(\d{4})")
+_SEASON = re.compile(r"^ROIs(\d{4})_[a-z]+")
 PUBLISHED = "meraner2020"  # the detector of DSen2-CR and GLF-CR, for 13 bands of L1C
 DIGITS = 9  # of every sum: more than float32 holds; rounded here, so that a resumed run has the same bits as one in one go
 SEASONS = {"1158": "spring", "1868": "summer", "1970": "fall", "2017": "winter"}
@@ -35,7 +35,10 @@ def roi_of(place: str) -> str:
 
 
 def season_of(place: str) -> str:
-    """spring, summer, fall or winter of a SEN12MS-CR patch by its id; '' for other ids."""
+    """spring, summer, fall or winter of a SEN12MS-CR patch by its id; '' for other ids.
+
+    The number of a region of SEN12MS-CR-TS is no season: its images are of the whole year.
+    """
     found = _SEASON.match(place)
     return SEASONS.get(found[1], "") if found else ""
 
