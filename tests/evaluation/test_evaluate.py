@@ -217,6 +217,23 @@ def test_predictions_are_stored_on_request(tmp_path):
         np.testing.assert_allclose(read(stored, range(1, 5)), SAMPLES[0].target + 0.01, atol=1e-6)
 
 
+def test_predictions_of_a_finished_run_are_stored_on_request(tmp_path):
+    """The scores stay, to the bit; a prediction that was lost is made again, and no other."""
+    first = run(tmp_path, models=(OFFSET, "identity"), samples=SAMPLES[:3], report=False)
+    journal = (tmp_path / "offset.jsonl").read_text()
+    again = run(tmp_path, models=(OFFSET, "identity"), samples=SAMPLES[:3], store=True, report=False)
+    assert again.told == first.told and (tmp_path / "offset.jsonl").read_text() == journal
+    files = sorted((tmp_path / "predictions").glob("*/*"))
+    assert len(files) == 2 * 3 and {path.suffix for path in files} == {".tif"}
+    lost = tmp_path / "predictions" / "offset" / "000001_ROIs1158_spring_1_p1.tif"
+    lost.unlink()
+    counting = Counting(SAMPLES[:3])
+    run(tmp_path, models=(OFFSET, "identity"), samples=counting, store=True, report=False)
+    assert counting.reads == [1]
+    with open_raster(lost) as stored:
+        np.testing.assert_allclose(read(stored, range(1, 5)), SAMPLES[1].target + 0.01, atol=1e-6)
+
+
 def test_bad_calls(tmp_path):
     with pytest.raises(UsageError, match="at least one model"):
         run(tmp_path, models=())

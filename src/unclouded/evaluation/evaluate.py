@@ -192,8 +192,8 @@ def evaluate(
     `models`: names of `unclouded.models` or of the baselines, or Contenders. `preset_name` and `mask` replace what the
     benchmark says; `protocol_name` shows the data in another way (see `views`). `features`: weights of a network, for
     precision, recall and F1 of the set. `jobs`: processes. `store`: keep every prediction as a GeoTIFF under out/predictions.
-    A second call goes on where the first stopped, unless `fresh`. `draws` of the bootstrap over regions, by `seed`.
-    `progress(done, all)`.
+    A second call goes on where the first stopped, unless `fresh`; with `store` it makes the predictions that were not
+    kept. `draws` of the bootstrap over regions, by `seed`. `progress(done, all)`.
 
     Raises UsageError (unknown names, a folder of another run), SomeUnitsFailed once everything else is done and written.
     """
@@ -280,7 +280,7 @@ def _all_lines(
             for c in run.contenders
         }
         total = len(run.samples)
-        missing = {i: [name for name, journal in journals.items() if i not in journal.done] for i in range(total)}
+        missing = {i: [name for name, journal in journals.items() if not _done(run, name, journal, i)] for i in range(total)}
         todo = [(i, names) for i, names in missing.items() if names]
         finished = total - len(todo)
         if progress is not None:
@@ -292,6 +292,14 @@ def _all_lines(
             if progress is not None:
                 progress(finished, total)
         return [line for journal in journals.values() for line in journal.lines()]
+
+
+def _done(run: Run, name: str, journal: Journal, index: int) -> bool:
+    """Whether an image has its line, and its prediction where these are to be kept."""
+    line = journal.done.get(index)
+    if line is None or line.scores is None:
+        return False
+    return run.store is None or stored(run.store / filed(name), index, line.scores.place).is_file()
 
 
 def _header(run: Run, chosen: Benchmark, told: Set) -> dict[str, Any]:
@@ -337,9 +345,16 @@ def _store(
     bands = sample.place.bands
     layers = prediction if sigma is None else np.concatenate([prediction, sigma])
     names = bands if sigma is None else (*bands, *(f"sigma {b}" for b in bands))
+    path = stored(folder, index, sample.place.id)
+    part = path.with_name(f"{path.name}.part")
     with create_raster(
-        folder / f"{index:06d}_{filed(sample.place.id)}.tif", height=layers.shape[1], width=layers.shape[2],
-        count=len(layers), dtype="float32", grid=sample.place.grid,
+        part, height=layers.shape[1], width=layers.shape[2], count=len(layers), dtype="float32", grid=sample.place.grid,
         nodata=float("nan"), descriptions=names, tags={}, compress="deflate",
     ) as target:  # fmt: skip
         target.write(layers)
+    part.replace(path)
+
+
+def stored(folder: Path, index: int, place: str) -> Path:
+    """Where the prediction of an image is kept, in the folder of its model."""
+    return folder / f"{index:06d}_{filed(place)}.tif"

@@ -41,9 +41,14 @@ class Journal:
                 self.done[line.index] = line
 
     def add(self, line: Line) -> None:
-        """One more image; failures are kept in memory only, so that a second run tries them again."""
+        """One more image; failures are kept in memory only, so that a second run tries them again.
+
+        An image that has its line keeps it: it was only predicted again to be stored.
+        """
         if line.failed:
             self.failed[line.index] = line
+            return
+        if line.index in self.done:
             return
         self.done[line.index] = line
         self.file.write(line.text)
