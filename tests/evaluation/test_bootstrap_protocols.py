@@ -157,6 +157,15 @@ def test_blending_the_most_cloudy_over_the_least():
         blended(replace(before, cloud=np.zeros_like(before.cloud)))
 
 
+def test_blending_takes_nothing_from_what_was_not_measured():
+    before = series()
+    valid, s2 = before.s2_valid.copy(), before.s2.copy()
+    valid[1, :, 0], s2[1, :, :, 0] = False, np.nan
+    after = blended(replace(before, s2=s2, s2_valid=valid))
+    assert np.isfinite(after.s2[2][:, 6:]).all() and after.s2_valid[2, 6:].all()  # no cloud, so nothing is laid over them
+    assert not after.s2_valid[2, :6, 0].any()
+
+
 def test_transplants_are_a_data_set():
     before = series(dates=3)
     assert clear_and_cloudy(before) == ()  # the only clear date is the last

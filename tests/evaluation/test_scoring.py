@@ -11,6 +11,7 @@ from unclouded.errors import InputMissing, InputUnsupported, UsageError
 from unclouded.evaluation.baselines import BASELINES, NEVER_SEEN, baseline, mosaicing
 from unclouded.evaluation.presets import PRESETS, Crop, preset
 from unclouded.evaluation.scoring import (
+    as_stored,
     classify,
     crop_window,
     prepare,
@@ -130,6 +131,65 @@ def test_what_the_target_did_not_measure_never_counts():
     clean = values("unclouded-v1", made(target_valid=valid), sample.s2[0])
     dirty = values("unclouded-v1", made(target_valid=valid, target=target), sample.s2[0])
     assert clean == pytest.approx(dirty, nan_ok=True)
+
+
+FILLS = (0.0, np.nan, 1e30, 0.2)
+
+
+def unmeasured(fill, cloud=True):
+    """Two dates, of which the scored one was not measured in its last rows and the target in its first; `fill` lies there."""
+    sample = made(dates=2, side=48)
+    seen, known = sample.s2_valid.copy(), sample.target_valid.copy()
+    seen[0, 40:], known[:3] = False, False
+    s2, target = sample.s2.copy(), sample.target.copy()
+    s2[0, :, 40:], target[:, :3] = fill, fill
+    radar = np.full((1, 2, 48, 48), -12, np.float32)
+    radar[:, :, 40:] = fill
+    return replace(
+        sample, s2=s2, s2_valid=seen, target=target, target_valid=known, cloud=sample.cloud if cloud else None,
+        s1=radar, s1_valid=seen[:1], s1_dates=sample.s2_dates[:1],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cloud", [True, False])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_no_score_depends_on_what_lies_under_an_invalid_pixel(name, cloud):
+    """Whatever is restored there, or refused; for the baselines, which hand the input on, and for areas by a detector."""
+    by, clean = PRESETS[name], made(dates=2, side=48).target
+    refusing = np.where(np.arange(48)[:, None] > 44, np.float32(np.nan), clean + np.float32(0.01))
+    found = []
+    for fill in FILLS:
+        case = prepare(by, unmeasured(fill, cloud), None if cloud else "meraner2020")
+        shown = Batch.stack([case.sample])
+        guesses = [refusing[:, : case.target.shape[1], : case.target.shape[2]]]
+        guesses += [BASELINES[b].predict(shown)[0].numpy() for b in ("identity", "mosaicing", "sar-vv")]
+        found.append([score(by, case, guess) for guess in guesses])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_equal(vars(a), vars(b))
+
+
+def test_refusing_what_the_input_did_not_measure_does_not_pay():
+    """A refused pixel takes the value of the input, which is 0 there as the data sets store it."""
+    v1, sample = preset("unclouded-v1"), unmeasured(np.nan)
+    case = prepare(v1, sample, "given")
+    rows = slice(40, 48)
+    refused = case.target.copy()
+    refused[:, rows] = np.nan
+    found = values("unclouded-v1", sample, refused)
+    assert found["MAE"] == pytest.approx(case.target[:, rows].mean() * 8 / 45, rel=1e-4)
+    assert found["MAE clear"] == found["MAE hidden"] == 0  # neither of the two
+    assert score(v1, case, refused).refused == pytest.approx(8 / 45)
+    assert score(v1, case, case.target).change == pytest.approx(0.01, rel=1e-4)
+
+
+def test_meraner_compares_with_the_input_only_where_it_was_measured():
+    sample = unmeasured(0.2)
+    found = values("meraner2020", sample, np.where(np.arange(48)[:, None] < 40, sample.s2[0], np.float32(0.7)))
+    assert found["MAE reprod"] == 0
+    code = values("meraner2020_code", sample, as_stored(sample).target)
+    clear = 5 * 0.01 * 16 / 45  # rows 24 to 39, of 45 whose target was measured; the other rows are compared with the target
+    assert code["carl, adaptive part"] == pytest.approx(clear, rel=1e-3)
 
 
 def test_meraner_parts():

@@ -31,8 +31,22 @@ def test_areas_of_two_inputs():
 def test_parts_make_the_whole():
     areas = Areas.of(np.random.default_rng(0).integers(0, 7, (3, 20, 20)).astype(np.uint8), 2)
     assert ((areas.cloud ^ areas.shadow) == areas.hidden).all()
-    assert (areas.covered_in_all <= areas.hidden).all()
+    assert ((areas.named("clear") ^ areas.hidden) == areas.measured).all()
+    assert ((areas.covered_in_all & areas.measured) <= areas.hidden).all()
     assert (areas.hidden <= areas.covered_in_any).all()
+
+
+def test_what_was_not_measured_is_neither_hidden_nor_clear():
+    """Pixels: never measured; measured hidden, or clear, on the other date only; hidden, or clear, on both."""
+    nothing, clear, thick = Cover.NODATA, Cover.CLEAR, Cover.THICK
+    classes = np.array([[[nothing, nothing, nothing, thick, clear]], [[nothing, thick, clear, thick, clear]]], np.uint8)
+    expected = {
+        "hidden": [0, 0, 0, 1, 0], "clear": [0, 0, 0, 0, 1], "covered_in_all": [0, 1, 0, 1, 0],
+        "covered_in_any": [0, 1, 0, 1, 0], "seen_in_any": [0, 0, 1, 0, 1], "seen_in_all": [0, 0, 1, 0, 1],
+    }  # fmt: skip
+    for name, mask in expected.items():
+        np.testing.assert_array_equal(Areas.of(classes, 0).named(name), [np.array(mask, bool)], err_msg=name)
+    assert Areas.of(classes, 0).cover == 0.5
 
 
 def test_adaptive_target():

@@ -31,7 +31,7 @@ from unclouded.evaluation.journal import Journal, filed, write_whole
 from unclouded.evaluation.presets import Preset, preset
 from unclouded.evaluation.protocols import stitch
 from unclouded.evaluation.results import Line, Results, Set, aggregate
-from unclouded.evaluation.scoring import Case, automatic, crop_window, prepare, score
+from unclouded.evaluation.scoring import Case, as_stored, automatic, crop_window, prepare, score
 from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
 from unclouded.scenes.scene import Scene
@@ -106,7 +106,7 @@ class Run:
         parts = getattr(self.samples, "parts", None)
         if parts is None:
             return self.predict(contender, case.sample)
-        patches = parts(index)
+        patches = [as_stored(patch) for patch in parts(index)]
         origins = [p.place.origin for p in patches]
         each = [self.predict(contender, p) for p in patches]
         sigmas = [sigma for _, sigma, _ in each if sigma is not None]

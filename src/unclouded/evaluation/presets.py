@@ -22,6 +22,7 @@ from unclouded.metrics.spectral import Ergas, NdviError, Sam, SamImage, SamOfMea
 from unclouded.metrics.structural import WINDOWS, Ssim, Uqi
 
 RGB = ("B04", "B03", "B02")
+UNMEASURED = "0 to models and for refused pixels; in no area but all"  # input pixels without a value, in every preset
 Against = Literal["target", "input", "adaptive"]
 
 
@@ -56,10 +57,11 @@ class Row:
 class Preset:
     """A protocol's arithmetic. Values are reflectance, cut to `clip`, times `scale`, before any metric sees them.
 
-    `mask`: the detector of masks/ whose classes make the areas; `auto` takes the sample's own cloud, else `meraner2020`.
-    `mask_on`: whether the detector sees the patch or only the crop. `refused`: pixels a model leaves open are skipped, or
-    take the cloudy input's value, as a product would show them. `preview`: both images are stretched to 8 bit, each by its
-    own range, and divided by 255. `neighbours`: the k of precision and recall of the set (Ebel 2020, App. B), itself counted.
+    `mask`: the detector of masks/ whose classes make the areas; `auto` takes the sample's own cloud, else `meraner2020` (for
+    bands that it was not made for, the first of `masks.detect.AUTO` that fits). `mask_on`: whether the detector sees the patch
+    or only the crop. `refused`: pixels a model leaves open are skipped, or take the cloudy input's value, as a product would
+    show them (0 where it has none). `preview`: both images are stretched to 8 bit, each by its own range, and divided by 255.
+    `neighbours`: the k of precision and recall of the set (Ebel 2020, App. B), itself counted.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Preset:
     def digest(self) -> str:
         """SHA-256 of every convention: 16 hex digits. Names, sources and notes of the preset itself do not count."""
         told = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("name", "source", "notes")}
+        told["unmeasured"] = UNMEASURED
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def row(self, name: str) -> Row:

@@ -50,7 +50,8 @@ def transplanted(sample: Sample, clear: int, cloudy: int) -> Sample:
         raise RecordError(f"The clouds of a date of '{sample.place.id}' cannot be laid over itself.")
     s2, cloud, valid = sample.s2.copy(), sample.cloud.copy(), sample.s2_valid.copy()
     alpha = sample.cloud[cloudy]
-    s2[clear] = (1 - alpha) * sample.s2[clear] + alpha * sample.s2[cloudy]
+    over = np.where(alpha > 0, sample.s2[cloudy], np.float32(0))  # whatever lies where that date was not measured
+    s2[clear] = (1 - alpha) * sample.s2[clear] + alpha * over
     cloud[clear] = np.maximum(alpha, sample.cloud[clear])
     valid[clear] &= sample.s2_valid[cloudy] | (alpha == 0)
     seen = sample.s2_valid[clear] & (sample.cloud[clear] < HIDDEN_FROM)

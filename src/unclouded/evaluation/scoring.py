@@ -61,7 +61,7 @@ class Case:
 
 
 def prepare(preset: Preset, sample: Sample, mask: str | None = None) -> Case:
-    """A sample cut and masked as the preset says. `mask` replaces the preset's detector.
+    """A sample cut and masked as the preset says, with 0 where nothing was measured. `mask` replaces the preset's detector.
 
     Raises InputMissing without a target, InputUnsupported where detector or bands do not fit.
     """
@@ -72,7 +72,7 @@ def prepare(preset: Preset, sample: Sample, mask: str | None = None) -> Case:
         raise InputUnsupported(
             f"The preset '{preset.name}' scores {', '.join(lacking)}, which the data lack.", where=sample.place.id
         )
-    name = mask or preset.mask
+    sample, name = as_stored(sample), mask or preset.mask
     if preset.mask_on == "patch":
         name, classes = classify(sample, name)
         window = crop_window(preset.crop, sample.shape)
@@ -87,6 +87,20 @@ def prepare(preset: Preset, sample: Sample, mask: str | None = None) -> Case:
         cut = replace(cut, cloud=hidden.astype(np.float32))
     gap = None if cut.target_date is None else int((cut.target_date - cut.s2_dates[areas_at]).astype(int))
     return Case(sample=cut, given=cut.s2[areas_at], areas=areas, mask=name, gap=gap)
+
+
+def as_stored(sample: Sample) -> Sample:
+    """The sample with 0 wherever nothing was measured, as the data sets store it and published code is fed it.
+
+    No number depends on what else lay there. The same sample where all was measured.
+    """
+    pairs = {"s2": sample.s2_valid, "s1": sample.s1_valid, "target": sample.target_valid}
+    changed = {
+        name: np.where(valid[..., None, :, :], image, np.float32(0))
+        for name, valid in pairs.items()
+        if valid is not None and (image := getattr(sample, name)) is not None and not valid.all()
+    }
+    return replace(sample, **changed) if changed else sample
 
 
 def crop_window(crop: Crop | None, shape: tuple[int, int]) -> Window:
@@ -113,7 +127,8 @@ def classify(sample: Sample, mask: str) -> tuple[str, NDArray[np.uint8]]:
     name = automatic(sample.place) if mask == "auto" else mask
     if name not in MASKS:
         raise UsageError(f"There is no cloud detector '{name}'.", do=f"choose auto, given, {', '.join(MASKS)}.")
-    return name, MASKS[name].detect(sample).classes
+    classes = MASKS[name].detect(as_stored(sample)).classes
+    return name, np.where(sample.s2_valid, classes, np.uint8(Cover.NODATA))
 
 
 def automatic(place: Place) -> str:
@@ -159,7 +174,8 @@ def score(preset: Preset, case: Case, prediction: Image, sigma: Image | None = N
     """Sums of every row of the preset for one prediction (C, H, W) in reflectance.
 
     Bands that are NaN throughout were not restored, and no preset may score them. Pixels whose target was not measured never
-    count. Raises RecordError where shapes disagree, InputUnsupported for a scored band that was not restored.
+    count; those whose input was not count in the whole, and are neither hidden nor clear. Raises RecordError where shapes
+    disagree, InputUnsupported for a scored band that was not restored.
     """
     at = _scored(preset, case, prediction)
     valid: Mask = np.asarray(np.isfinite(case.target).all(0))
@@ -195,7 +211,7 @@ def _scored(preset: Preset, case: Case, prediction: Image) -> list[int]:
 
 
 def _change(case: Case, valid: Mask) -> float:
-    clear = valid & ~case.areas.hidden & np.isfinite(case.given).all(0)
+    clear = valid & ~case.areas.hidden & case.areas.measured & np.isfinite(case.given).all(0)
     return float(np.abs(case.given - case.target)[:, clear].mean()) if clear.any() else 0.0
 
 
@@ -240,14 +256,16 @@ class _Pairs:
             images = [stretched_to_8_bit(image) for image in images]
         if self.preset.scale != 1:
             images = [image * np.float32(self.preset.scale) for image in images]
-        return Pair(images[0], images[1], self.valid, bands=self.bands, sigma=self.sigma)
+        valid = self.valid & self.case.areas.measured if against == "input" else self.valid
+        return Pair(images[0], images[1], valid, bands=self.bands, sigma=self.sigma)
 
     def _reference(self, against: Against) -> Image:
         if against == "target":
             return self.case.target
         if against == "input":
             return self.case.given
-        return adaptive_target(self.case.target, self.case.given, self.case.areas.hidden).astype(np.float32)
+        unseen = self.case.areas.hidden | ~self.case.areas.measured
+        return adaptive_target(self.case.target, self.case.given, unseen).astype(np.float32)
 
 
 def _clip(image: Image, low: float, high: float) -> Image:

@@ -21,13 +21,16 @@ FIFTHS = tuple(n / 5 for n in range(6))  # Xu 2022 Fig. 6
 class Areas:
     """Masks (H, W) by what lies over the ground in the input. `all` is None: every pixel.
 
+    What was not measured is neither hidden nor clear: of the scored input it is in no area but `all`, and of several inputs
+    those count in which a pixel was measured.
+
     - hidden: cloud or shadow in the scored input: the reconstruction of Meraner 2020 Table 1, cloudy of Darbaghshahi Table 4
-    - clear: not hidden: the reproduction of Meraner Table 1, non-cloudy of Darbaghshahi Table 4
+    - clear: measured and not hidden: the reproduction of Meraner Table 1, non-cloudy of Darbaghshahi Table 4
     - cloud, shadow: the two kinds apart
     - measured: the scored input has a value there; cover is the share of these pixels that is hidden
-    - covered_in_all: hidden in every input: what Ebel 2022 IV-A calls cloudy ("visible in neither of any input")
+    - covered_in_all: visible in no input: what Ebel 2022 IV-A calls cloudy ("visible in neither of any input")
     - covered_in_any: hidden in at least one input: what its code calls cloudy
-    - seen_in_any, seen_in_all: their complements, the two meanings of cloud-free there
+    - seen_in_any, seen_in_all: the rest of what any input measured, the two meanings of cloud-free there
     """
 
     hidden: Mask
@@ -36,16 +39,17 @@ class Areas:
     covered_in_all: Mask
     covered_in_any: Mask
     measured: Mask
+    ever: Mask  # measured in any input
 
     @staticmethod
     def of(classes: NDArray[np.uint8], index: int = 0) -> Areas:
         """From class maps (T, H, W), codes of Cover, of all inputs; `index`: the input whose hidden pixels are to be filled."""
-        covered = HIDING[classes]
+        covered, known = HIDING[classes], classes != Cover.NODATA
         shadow = classes[index] == Cover.SHADOW
         return Areas(
             hidden=covered[index], cloud=covered[index] & ~shadow, shadow=shadow,
-            covered_in_all=np.asarray(covered.all(0)), covered_in_any=np.asarray(covered.any(0)),
-            measured=classes[index] != Cover.NODATA,
+            covered_in_all=np.asarray((covered | ~known).all(0) & known.any(0)), covered_in_any=np.asarray(covered.any(0)),
+            measured=known[index], ever=np.asarray(known.any(0)),
         )  # fmt: skip
 
     @property
@@ -58,7 +62,9 @@ class Areas:
         if name == "all":
             return None
         if name in _COMPLEMENTS:
-            return ~getattr(self, _COMPLEMENTS[name])
+            part, whole = _COMPLEMENTS[name]
+            rest: Mask = getattr(self, whole) & ~getattr(self, part)
+            return rest
         if name not in _OWN:
             raise KeyError(f"There is no area '{name}'; areas are: {', '.join(AREAS)}.")
         mask: Mask = getattr(self, name)
@@ -66,7 +72,9 @@ class Areas:
 
 
 _OWN = ("hidden", "cloud", "shadow", "covered_in_all", "covered_in_any")
-_COMPLEMENTS = {"clear": "hidden", "seen_in_any": "covered_in_all", "seen_in_all": "covered_in_any"}
+_COMPLEMENTS = {
+    "clear": ("hidden", "measured"), "seen_in_any": ("covered_in_all", "ever"), "seen_in_all": ("covered_in_any", "ever"),
+}  # fmt: skip
 AREAS = ("all", *_OWN, *_COMPLEMENTS)
 
 
