@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from unclouded.datasets.patches import describe
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.split import Roi
 from unclouded.errors import UsageError
@@ -15,6 +16,7 @@ from unclouded.evaluation.data import open_data
 from unclouded.evaluation.described import STATED, by_split, described, in_words
 from unclouded.evaluation.evaluate import evaluate
 from unclouded.evaluation.views import ShiftedRadar
+from unclouded.raster import create_raster
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +135,41 @@ def test_clouds_of_a_protocol_are_by_the_detector_that_made_them(tmp_path, data)
     pairs = open_data(data / "sen12mscr_official_layout", split="test")
     told = evaluate(["identity"], pairs, out=tmp_path, draws=10, report=False, protocol_name="synthetic").told
     assert told["protocol"]["clouds_from"] == "meraner2020" and told["masks"] == {"meraner2020": 3}
+
+
+L2A = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+
+
+def stored(path, seed):
+    """Counts of ten bands; the upper half is as bright as a cloud where `seed` is 0."""
+    counts = np.random.default_rng(seed).integers(500, 2500, (len(L2A), 32, 32)).astype(np.uint16)
+    if not seed:
+        counts[:, :16] = 8000
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with create_raster(path, height=32, width=32, count=len(L2A), dtype="uint16", grid=None) as target:
+        target.write(counts)
+
+
+def own(root, series):
+    """A data set of the user's own: L2A, ten bands, its own splits."""
+    root.mkdir()
+    describe(root, L2A, "L2A")
+    if series:
+        (root / "splits.csv").write_text("roi,split,source\nROIs9000/1,val,mine\n")
+        for n, day in enumerate(("2020-06-01", "2020-06-06", "2020-06-11")):
+            stored(root / f"ROIs9000/1/S2/{n}/s2_ROIs9000_1_ImgNo_{n}_{day}_patch_0.tif", n)
+        return root
+    (root / "splits.csv").write_text("roi,split,source\nROIs9000_spring/1,val,mine\n")
+    for seed, kind in enumerate(("s2_cloudy", "s2")):
+        stored(root / f"ROIs9000_spring_{kind}/{kind}_1/ROIs9000_spring_{kind}_1_p1.tif", seed)
+    return root
+
+
+@pytest.mark.parametrize("mask", [None, "auto"])
+@pytest.mark.parametrize("series", [False, True])
+def test_own_data_of_another_level_take_the_automatic_detector_that_fits(tmp_path, series, mask):
+    samples = open_data(own(tmp_path / "mine", series), split="val", dates=2, mask=mask)
+    told = evaluate(["identity"], samples, out=tmp_path / "out", draws=10, report=False, mask=mask).told
+    assert told["images"] == 1 and told["masks"] == {"sixband": 1}
+    assert told["models"]["identity"]["rows"]["MAE"]["value"] > 0
+    assert told["data"]["detector"] == ("sixband" if series else None)

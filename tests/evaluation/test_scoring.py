@@ -12,6 +12,7 @@ from unclouded.evaluation.baselines import BASELINES, NEVER_SEEN, baseline, mosa
 from unclouded.evaluation.presets import PRESETS, Crop, preset
 from unclouded.evaluation.scoring import (
     as_stored,
+    automatic,
     classify,
     crop_window,
     prepare,
@@ -254,6 +255,12 @@ def test_masks_by_name():
     assert (classes[0, :16] == Cover.THICK).all() and (classes[0, 16:] == Cover.CLEAR).all()
     bare = replace(sample, cloud=None)
     assert classify(bare, "auto")[0] == "meraner2020"
+    assert automatic(replace(bare.place, level="L2A")) == automatic(
+        Place(id="P", bands=("B02", "B03", "B04", "B08"), level="L1C")
+    )
+    assert automatic(replace(bare.place, level="L2A")) == "sixband"
+    with pytest.raises(InputUnsupported, match="No cloud detector fits"):
+        automatic(Place(id="P", bands=("B08",), level="L1C"))
     with pytest.raises(InputMissing):
         classify(bare, "given")
     with pytest.raises(UsageError, match="no cloud detector 'eye'"):

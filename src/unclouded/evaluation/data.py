@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from unclouded.bands import L1C
 from unclouded.datasets.index import Measure
+from unclouded.datasets.patches import described as stored_as
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS, Sampler
 from unclouded.datasets.simulated import simulate
 from unclouded.datasets.split import Rule, Split
 from unclouded.errors import InputMissing
-from unclouded.evaluation.scoring import classify
+from unclouded.evaluation.scoring import automatic, classify
 from unclouded.evaluation.views import protocol as view_of
-from unclouded.sample import HIDING, Sample, Window
+from unclouded.sample import HIDING, Place, Sample, Window
 
 SIMULATED = "simulated"
-DETECTOR = "meraner2020"
 PLACES = 4  # simulated ones
 SIMULATED_START = "2024-04-01"
 SERIES_DAYS, SERIES_COVERS = (0, 13, 25, 40, 72), (0.6, 0.0, 0.0, 0.4, 0.0)  # of a simulated series
@@ -58,8 +58,9 @@ def open_data(
 ) -> Opened:
     """The data set in a folder: SEN12MS-CR by its `*_s2_cloudy` folders, else SEN12MS-CR-TS; 'simulated' makes four places.
 
-    `dates`: inputs per series, drawn by the `sampler` with covers by `mask` in the range `cover`; 0, and under a protocol for
-    series: whole series. `s1` None: radar where the folder has any. Raises InputMissing where neither layout is found.
+    `dates`: inputs per series, drawn by the `sampler` with covers by `mask` (None: `automatic`) in the range `cover`; 0, and
+    under a protocol for series: whole series. `s1` None: radar where the folder has any.
+    Raises InputMissing where neither layout is found.
     """
     series = bool(protocol) and view_of(protocol).series
     if str(root) == SIMULATED:
@@ -73,7 +74,8 @@ def open_data(
         radar = any(folder.glob("ROIs*_s1")) if s1 is None else s1
         return Opened(SEN12MSCR(folder, split=split, rule=rule, s1=radar), told)
     radar = any(folder.glob("ROIs*/*/S1")) if s1 is None else s1
-    name = mask or DETECTOR
+    bands, level = stored_as(folder, None, None)
+    name = automatic(Place(id=str(folder), bands=bands, level=level)) if mask in (None, "auto") else mask
     measure = Measure(name, partial(cloud_of, mask=name))
     drawn = None if series or not dates else dates
     found = SEN12MSCRTS(
