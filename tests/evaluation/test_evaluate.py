@@ -234,6 +234,20 @@ def test_predictions_of_a_finished_run_are_stored_on_request(tmp_path):
         np.testing.assert_allclose(read(stored, range(1, 5)), SAMPLES[1].target + 0.01, atol=1e-6)
 
 
+def test_what_cannot_be_is_said_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    counting = Counting(SAMPLES)
+    for options, words in (
+        ({"seed": -1}, "The seed -1 is below 0"), ({"jobs": 0}, "0 processes"), ({"mask": "foo"}, "no cloud detector 'foo'"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=words):
+            run(tmp_path / "out", samples=counting, **options)
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match=r"this is a file\.\n  where: .*file\n"):
+            run(out, samples=counting)
+    assert counting.reads == [] and not (tmp_path / "out").exists() and (tmp_path / "file").read_text() == "mine"
+
+
 def test_bad_calls(tmp_path):
     with pytest.raises(UsageError, match="at least one model"):
         run(tmp_path, models=())

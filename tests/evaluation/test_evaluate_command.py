@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from evaluation.test_features import stored, vgg
 from unclouded.cli import app
+from unclouded.errors import UsageError
 
 run = CliRunner().invoke
 COMMON = ["evaluate", "--model", "identity", "--data", "simulated", "--dates", "1", "--mask", "given"]
@@ -38,4 +40,15 @@ def test_wrong_names_and_files_are_explained(tmp_path):
     assert wrong.exit_code != 0 and "There is no protocol 'dance'" in str(wrong.exception or wrong.output)
     missing = run(app, [*COMMON, "--out", str(tmp_path / "ev"), "--features", str(tmp_path / "nothing")])
     assert missing.exit_code != 0 and "no weights of a feature network" in str(missing.exception or missing.output)
+    assert not (tmp_path / "ev").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--mask", "foo", "no cloud detector 'foo'"), ("--workers", "0", "0 processes"), ("--seed", "-1", "seed -1"),
+     ("--dates", "-3", "cannot have -3 inputs")],
+)  # fmt: skip
+def test_options_that_cannot_be_are_usage_errors(tmp_path, option, value, words):
+    said = run(app, [*COMMON, "--out", str(tmp_path / "ev"), option, value])
+    assert isinstance(said.exception, UsageError) and said.exception.code == 2 and words in str(said.exception)
     assert not (tmp_path / "ev").exists()

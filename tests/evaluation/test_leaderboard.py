@@ -58,11 +58,26 @@ def test_runs_that_cannot_be_compared_stand_in_tables_of_their_own(what):
 
 def test_leaderboard_files(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(told("one", 30.0)))
-    leaderboard_main([str(tmp_path / "r.json"), "--out", str(tmp_path / "page.md")])
+    assert leaderboard_main([str(tmp_path / "r.json"), "--out", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == page([read(tmp_path / "r.json")])
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(InputCorrupt):
         read(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [(None, 10, "There is no result file here"), ("[]", 11, "no result file of an evaluation"), ("{", 11, "no result file of")],
+)
+def test_leaderboard_says_what_is_wrong_and_leaves_the_page(tmp_path, capsys, content, code, words):
+    path, board = tmp_path / "r.json", tmp_path / "page.md"
+    if content is not None:
+        path.write_text(content)
+    board.write_text("before")
+    assert leaderboard_main([str(path), "--out", str(board)]) == code
+    assert words in capsys.readouterr().err and board.read_text() == "before"
+    path.write_text(json.dumps(told("one", 30.0)))
+    assert leaderboard_main([str(path), "--out", str(tmp_path / "nowhere" / "page.md")]) == 20
 
 
 def test_evaluation_imports_no_torch_until_it_runs():

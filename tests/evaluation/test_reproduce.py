@@ -156,3 +156,5 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().out.count("  equal") == 3
     assert main(["nobody", "--tables", str(TABLES)]) == 2
     assert "There is no folder for 'nobody'" in capsys.readouterr().err
+    assert main(["all", "--tables", str(tmp_path / "elsewhere")]) == 10
+    assert "There are no tables here" in capsys.readouterr().err

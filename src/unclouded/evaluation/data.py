@@ -18,8 +18,8 @@ from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS, Sampler
 from unclouded.datasets.simulated import simulate
 from unclouded.datasets.split import Rule, Split
-from unclouded.errors import InputMissing
-from unclouded.evaluation.scoring import automatic, classify
+from unclouded.errors import InputMissing, UsageError
+from unclouded.evaluation.scoring import automatic, classify, known_mask
 from unclouded.evaluation.views import protocol as view_of
 from unclouded.sample import HIDING, Place, Sample, Window
 
@@ -60,8 +60,12 @@ def open_data(
 
     `dates`: inputs per series, drawn by the `sampler` with covers by `mask` (None: `automatic`) in the range `cover`; 0, and
     under a protocol for series: whole series. `s1` None: radar where the folder has any.
-    Raises InputMissing where neither layout is found.
+    Raises UsageError for an unknown detector or less than no dates, InputMissing where neither layout is found.
     """
+    if mask is not None:
+        known_mask(mask)
+    if dates < 0:
+        raise UsageError(f"A series cannot have {dates} inputs.", do="say how many (--dates 3), or 0 for whole series.")
     series = bool(protocol) and view_of(protocol).series
     if str(root) == SIMULATED:
         places = simulated_places(dates=dates, protocol=protocol, cover=cover)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unclouded import __version__
-from unclouded.errors import InputMissing, SomeUnitsFailed, UncloudedError, UsageError
+from unclouded.errors import InputMissing, OutputFailed, SomeUnitsFailed, UncloudedError, UsageError
 from unclouded.evaluation.baselines import BASELINES
 from unclouded.evaluation.benchmarks import Benchmark, benchmark
 from unclouded.evaluation.described import described
@@ -31,7 +31,7 @@ from unclouded.evaluation.journal import Journal, filed, write_whole
 from unclouded.evaluation.presets import Preset, preset
 from unclouded.evaluation.protocols import stitch
 from unclouded.evaluation.results import Line, Results, Set, aggregate
-from unclouded.evaluation.scoring import Case, as_stored, automatic, crop_window, prepare, score
+from unclouded.evaluation.scoring import Case, as_stored, automatic, crop_window, known_mask, prepare, score
 from unclouded.evaluation.views import Samples, protocol, viewed
 from unclouded.sample import Batch, Sample
 from unclouded.scenes.scene import Scene
@@ -195,8 +195,10 @@ def evaluate(
     A second call goes on where the first stopped, unless `fresh`; with `store` it makes the predictions that were not
     kept. `draws` of the bootstrap over regions, by `seed`. `progress(done, all)`.
 
-    Raises UsageError (unknown names, a folder of another run), SomeUnitsFailed once everything else is done and written.
+    Raises UsageError (unknown names, numbers that cannot be, a folder of another run, a file as `out`) and OutputFailed before
+    any work, SomeUnitsFailed once everything else is done and written.
     """
+    folder = _checked(Path(out), mask, jobs, draws, seed)
     chosen = benchmark(benchmark_name)
     by = preset(preset_name or chosen.preset)
     contenders = _contenders(models)
@@ -211,8 +213,10 @@ def evaluate(
         samples = viewed(protocol_name, samples, mask or by.mask)
         if protocol(protocol_name).clouds:
             mask, clouds = "given", view["clouds_from"]
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed("The folder for results cannot be made.", where=folder, why=str(error)) from error
     run = Run(samples, by, mask, contenders, folder / "predictions" if store else None, features, clouds)
     lines = _all_lines(run, _header(run, chosen, told), folder, jobs, fresh, progress)
     results = aggregate(chosen, by, [c.name for c in contenders], lines, draws=draws, seed=seed, of=told)
@@ -229,6 +233,22 @@ def evaluate(
             where=folder, why=failed[0].failed, do="see `failed` in results.json; the same command tries them again.",
         )  # fmt: skip
     return results
+
+
+def _checked(folder: Path, mask: str | None, jobs: int, draws: int, seed: int) -> Path:
+    """The folder, if it and the other arguments can be. Raises UsageError."""
+    if mask is not None:
+        known_mask(mask)
+    if jobs < 1 or draws < 1:
+        raise UsageError(
+            f"{jobs} processes and {draws} draws: there must be one of each at least.", do="give --workers 1 or more."
+        )
+    if seed < 0:
+        raise UsageError(f"The seed {seed} is below 0.", do="give --seed 0 or more.")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError("The results cannot go here: this is a file.", where=there, do="give a folder (--out).")
+    return folder
 
 
 def _contenders(models: Sequence[str | Contender]) -> tuple[Contender, ...]:

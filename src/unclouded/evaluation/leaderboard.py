@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unclouded.errors import InputCorrupt
+from unclouded.errors import InputCorrupt, InputMissing, OutputFailed, UncloudedError
 from unclouded.evaluation.benchmarks import BENCHMARKS
 from unclouded.evaluation.described import STATED, in_words
 from unclouded.evaluation.presets import preset
@@ -38,12 +39,20 @@ class Entry(NamedTuple):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A results.json. Raises InputCorrupt."""
+    """A results.json. Raises InputMissing, InputCorrupt."""
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputMissing(
+            "There is no result file here.", where=path, why=error.strerror or "", do="give the results.json of an evaluation."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputCorrupt("This is no result file of an evaluation.", where=path, why=str(error)) from error
+    try:
+        told: dict[str, Any] = json.loads(text)
         for key in ("benchmark", "preset", "preset_digest", "patch_list_sha256", "models", "regions", "images"):
             told[key]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputCorrupt("This is no result file of an evaluation.", where=path, why=str(error)) from error
     return told
 
@@ -146,14 +155,27 @@ def _published() -> str:
     return "\n".join([*lines, ""])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page. Returns the exit code."""
     parser = argparse.ArgumentParser(description="the leaderboard page from result files")
     parser.add_argument("results", type=Path, nargs="*")
     parser.add_argument("--out", type=Path, default=Path("docs/leaderboard.md"))
     asked = parser.parse_args(arguments)
-    asked.out.write_text(page([read(path) for path in asked.results]), encoding="utf-8")
+    try:
+        write(asked.out, page([read(path) for path in asked.results]))
+    except UncloudedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Raises OutputFailed."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputFailed("The page cannot be written.", where=path, why=error.strerror or "") from error
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -124,11 +124,16 @@ def classify(sample: Sample, mask: str) -> tuple[str, NDArray[np.uint8]]:
         return "given", np.where(
             sample.s2_valid, np.where(sample.cloud >= HIDDEN_FROM, Cover.THICK, Cover.CLEAR), Cover.NODATA
         ).astype(np.uint8)  # fmt: skip
-    name = automatic(sample.place) if mask == "auto" else mask
-    if name not in MASKS:
-        raise UsageError(f"There is no cloud detector '{name}'.", do=f"choose auto, given, {', '.join(MASKS)}.")
+    name = automatic(sample.place) if mask == "auto" else known_mask(mask)
     classes = MASKS[name].detect(as_stored(sample)).classes
     return name, np.where(sample.s2_valid, classes, np.uint8(Cover.NODATA))
+
+
+def known_mask(mask: str) -> str:
+    """The word itself, if it is auto, given, or a detector. Raises UsageError."""
+    if mask not in ("auto", "given", *MASKS):
+        raise UsageError(f"There is no cloud detector '{mask}'.", do=f"choose auto, given, {', '.join(MASKS)}.")
+    return mask
 
 
 def automatic(place: Place) -> str:

@@ -159,6 +159,17 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
+def _all(folder: Path) -> list[str]:
+    """Every table. Raises InputMissing where there is none."""
+    found = names(folder)
+    if not found:
+        raise InputMissing(
+            "There are no tables here.", where=folder.absolute(), why="looked for <table>/table.toml.",
+            do="run this in a checkout of unclouded, or say where its folder 'reproduce' is (--tables).",
+        )  # fmt: skip
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -174,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tables", type=Path, default=FOLDER, help="where the folders are")
     asked = parser.parse_args(arguments)
     try:
-        for name in names(asked.tables) if asked.name == "all" else [asked.name]:
+        for name in _all(asked.tables) if asked.name == "all" else [asked.name]:
             outcomes = reproduce(
                 name, data=asked.data, out=asked.out, runs=asked.runs, jobs=asked.jobs, limit=asked.limit, folder=asked.tables,
                 fresh=asked.overwrite,
