@@ -77,7 +77,8 @@ def _key(told: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _areas(told: Mapping[str, Any]) -> str:
     """The detectors that said what is hidden."""
-    return " and ".join(sorted(told.get("masks") or {})) or "a detector that was not named"
+    names = {"given": "the samples' own clouds"}
+    return " and ".join(names.get(n, n) for n in sorted(told.get("masks") or {})) or "a detector that was not named"
 
 
 def _protocol(told: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ def _table(members: Sequence[Mapping[str, Any]]) -> str:
         f"## {first['benchmark']['name']}: {_where(first)}", "",
         f"{first['images']} images, {len(regions)} region{'' if len(regions) == 1 else 's'}; preset {first['preset']} "
         f"`{first['preset_digest']}`; patch list `{first['patch_list_sha256'][:16]}`.",
-        f"{in_words(first.get('data') or {})}; {_protocol(first)}areas from {_areas(first)}. {_caution(first)}", "",
+        f"Data: {in_words(first.get('data') or {})}; {_protocol(first)}areas from {_areas(first)}. {_caution(first)}", "",
         f"| model | {' | '.join(columns)} | left open | processor s per image |",
         f"|---|{'---|' * (len(columns) + 2)}",
         *(f"| {e.model} | {' | '.join(_cell(e.rows.get(c)) for c in columns)} | {100 * e.refused:.2g} % | {e.seconds:.2g} |"

@@ -95,7 +95,7 @@ def as_stored(sample: Sample) -> Sample:
     No number depends on what else lay there. The same sample where all was measured.
     """
     pairs = {"s2": sample.s2_valid, "s1": sample.s1_valid, "target": sample.target_valid}
-    changed = {
+    changed: dict[str, Any] = {
         name: np.where(valid[..., None, :, :], image, np.float32(0))
         for name, valid in pairs.items()
         if valid is not None and (image := getattr(sample, name)) is not None and not valid.all()

@@ -6,13 +6,15 @@ All over the pixels of an area and all bands together unless said otherwise. Ref
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from unclouded.metrics.pair import Mask, Pair, Sums, ratio
+from unclouded.metrics.pair import Image, Mask, Pair, Sums, ratio
 
 EPSILON = np.finfo(np.float64).tiny
+CONSTANT = 1e-12  # of the squares: with less variation a band is constant, and what there is is rounding of float32
+ROUNDING = 1e-8  # of the squares: sums are stored with 9 digits
 
 
 @dataclass(frozen=True)
@@ -155,19 +157,20 @@ class NormalisedRmse:
 class R2:
     """Coefficient of determination, 1 - SSE / SST of each band, averaged over bands. NaN for a constant target.
 
-    Sums per band: squared errors, target, target squared; then pixels.
+    Sums per band: squared errors, then of the target as `Moments`; then pixels.
     """
 
     def state(self, pair: Pair, area: Mask | None = None) -> Sums:
         """See Metric."""
-        each = [pair.sums(layers, area) for layers in (pair.squared, pair.target, np.square(pair.target))]
-        return np.concatenate([*each, [pair.count(area)]])
+        n, where = pair.count(area), pair.where(area)
+        target = Moments.of(pair.target, pair.target, where)
+        return np.concatenate([pair.sums(pair.squared, area), *target, [n]])
 
     def value(self, sums: Sums) -> float:
         """See Metric."""
-        sse, total, squares = sums[:-1].reshape(3, -1)
-        spread = squares - total**2 / max(sums[-1], 1)
-        known = spread > 1e-6 * np.maximum(squares, EPSILON)  # below that it is rounding
+        sse, *target = sums[:-1].reshape(5, -1)
+        spread, size = Moments(*target).together(sums[-1])
+        known = spread > CONSTANT * np.maximum(size, EPSILON)
         return float(np.mean(1 - sse[known] / spread[known])) if known.any() else float("nan")
 
 
@@ -175,19 +178,52 @@ class R2:
 class Correlation:
     """Pearson's correlation of each band, averaged over bands. NaN where either image is constant.
 
-    Sums per band: prediction, target, prediction squared, target squared, product; then pixels.
+    Sums: `Moments` of prediction with itself, target with itself, both; then pixels.
     """
 
     def state(self, pair: Pair, area: Mask | None = None) -> Sums:
         """See Metric."""
-        p, t = pair.prediction, pair.target
-        return np.concatenate([*(pair.sums(x, area) for x in (p, t, p * p, t * t, p * t)), [pair.count(area)]])
+        p, t, where = pair.prediction, pair.target, pair.where(area)
+        each = [Moments.of(a, b, where) for a, b in ((p, p), (t, t), (p, t))]
+        return np.concatenate([*(column for moments in each for column in moments), [pair.count(area)]])
 
     def value(self, sums: Sums) -> float:
         """See Metric."""
-        p, t, pp, tt, pt = sums[:-1].reshape(5, -1)
-        n = max(sums[-1], 1)
-        spread_p, spread_t = pp - p * p / n, tt - t * t / n
-        known = (spread_p > 1e-6 * np.maximum(pp, EPSILON)) & (spread_t > 1e-6 * np.maximum(tt, EPSILON))
-        together = (pt - p * t / n)[known] / np.sqrt(spread_p[known] * spread_t[known])
+        rows = sums[:-1].reshape(12, -1)
+        (p, size_p), (t, size_t), (both, _) = (Moments(*rows[k : k + 4]).together(sums[-1]) for k in (0, 4, 8))
+        known = (p > CONSTANT * np.maximum(size_p, EPSILON)) & (t > CONSTANT * np.maximum(size_t, EPSILON))
+        together = both[known] / np.sqrt(p[known] * t[known])
         return float(np.clip(together, -1, 1).mean()) if known.any() else float("nan")
+
+
+class Moments(NamedTuple):
+    """How two images vary together around their means, per band (C,): sums that may be added, and keep small variations.
+
+    A sum of raw squares loses a small variation around a large mean to rounding. So each image brings its variation around
+    its own means (`within`), and the products of its means for what lies between images.
+    """
+
+    within: Sums  # sum of (a - mean a) (b - mean b)
+    a: Sums  # sum of a
+    b: Sums
+    product: Sums  # pixels times mean a times mean b
+
+    @staticmethod
+    def of(a: Image, b: Image, where: Mask) -> Moments:
+        """Of one image, over the pixels of `where`."""
+        n, weight = max(int(np.count_nonzero(where)), 1), where.ravel().astype(np.float64)
+        flat = [x.reshape(len(x), -1).astype(np.float64) for x in ((a,) if a is b else (a, b))]
+        totals = [x @ weight for x in flat]
+        apart = [(x - total[:, None] / n) * weight for x, total in zip(flat, totals, strict=True)]
+        within = np.einsum("cn,cn->c", apart[0], apart[-1])
+        return Moments(within, totals[0], totals[-1], totals[0] * totals[-1] / n)
+
+    def together(self, n: float) -> tuple[Sums, Sums]:
+        """(C,) the variation around the means over all images that were added, `n` pixels; and the size of the sums.
+
+        What lies between images counts only where it is more than the rounding of stored sums: nothing, of a single image.
+        """
+        expected = self.a * self.b / max(n, 1)
+        between = self.product - expected
+        size = np.abs(self.product) + np.abs(self.within)
+        return self.within + np.where(np.abs(between) > ROUNDING * size, between, 0), size
