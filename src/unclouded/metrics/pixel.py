@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unclouded.metrics.pair import Image, Mask, Pair, Sums, ratio
 
@@ -162,9 +163,8 @@ class R2:
 
     def state(self, pair: Pair, area: Mask | None = None) -> Sums:
         """See Metric."""
-        n, where = pair.count(area), pair.where(area)
-        target = Moments.of(pair.target, pair.target, where)
-        return np.concatenate([pair.sums(pair.squared, area), *target, [n]])
+        target = Apart.of(pair.target, pair.where(area))
+        return np.concatenate([pair.sums(pair.squared, area), *Moments.of(target, target), [pair.count(area)]])
 
     def value(self, sums: Sums) -> float:
         """See Metric."""
@@ -183,8 +183,8 @@ class Correlation:
 
     def state(self, pair: Pair, area: Mask | None = None) -> Sums:
         """See Metric."""
-        p, t, where = pair.prediction, pair.target, pair.where(area)
-        each = [Moments.of(a, b, where) for a, b in ((p, p), (t, t), (p, t))]
+        p, t = (Apart.of(image, pair.where(area)) for image in (pair.prediction, pair.target))
+        each = [Moments.of(a, b) for a, b in ((p, p), (t, t), (p, t))]
         return np.concatenate([*(column for moments in each for column in moments), [pair.count(area)]])
 
     def value(self, sums: Sums) -> float:
@@ -194,6 +194,23 @@ class Correlation:
         known = (p > CONSTANT * np.maximum(size_p, EPSILON)) & (t > CONSTANT * np.maximum(size_t, EPSILON))
         together = both[known] / np.sqrt(p[known] * t[known])
         return float(np.clip(together, -1, 1).mean()) if known.any() else float("nan")
+
+
+class Apart(NamedTuple):
+    """An image less its mean per band, over some pixels: small numbers, of which float32 loses little."""
+
+    values: NDArray[np.float32]  # (C, N), 0 at other pixels
+    total: Sums  # (C,) sum of the image
+    pixels: int
+
+    @staticmethod
+    def of(image: Image, where: Mask) -> Apart:
+        """Of the pixels of `where` (H, W)."""
+        weight, flat = where.ravel().astype(np.float32), image.reshape(len(image), -1)
+        n, whole = int(np.count_nonzero(where)), bool(where.all())
+        total = (flat if whole else flat * weight).sum(1, dtype=np.float64)
+        values = flat - (total / max(n, 1)).astype(np.float32)[:, None]
+        return Apart(values if whole else values * weight, total, n)
 
 
 class Moments(NamedTuple):
@@ -209,14 +226,10 @@ class Moments(NamedTuple):
     product: Sums  # pixels times mean a times mean b
 
     @staticmethod
-    def of(a: Image, b: Image, where: Mask) -> Moments:
-        """Of one image, over the pixels of `where`."""
-        n, weight = max(int(np.count_nonzero(where)), 1), where.ravel().astype(np.float64)
-        flat = [x.reshape(len(x), -1).astype(np.float64) for x in ((a,) if a is b else (a, b))]
-        totals = [x @ weight for x in flat]
-        apart = [(x - total[:, None] / n) * weight for x, total in zip(flat, totals, strict=True)]
-        within = np.einsum("cn,cn->c", apart[0], apart[-1])
-        return Moments(within, totals[0], totals[-1], totals[0] * totals[-1] / n)
+    def of(a: Apart, b: Apart) -> Moments:
+        """Of one image beside another, over the same pixels."""
+        within = (a.values * b.values).sum(1).astype(np.float64)
+        return Moments(within, a.total, b.total, a.total * b.total / max(a.pixels, 1))
 
     def together(self, n: float) -> tuple[Sums, Sums]:
         """(C,) the variation around the means over all images that were added, `n` pixels; and the size of the sums.
