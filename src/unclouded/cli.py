@@ -145,6 +145,10 @@ def remove(
         )
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
+    if zarr is not None:
+        from unclouded.products.series import check_zarr
+
+        check_zarr(zarr, overwrite=overwrite)
     if workers == 1:
         keep_freed()
     products = remove_clouds(
@@ -189,6 +193,7 @@ def mask(
     bands: Annotated[str | None, typer.Option(help="Bands to use, or names of the bands of files without.")] = None,
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing mask.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the cloud and shadow classes of a scene, and the detector's probability where it has one, as COGs."""
@@ -196,11 +201,12 @@ def mask(
 
     from unclouded.budget import crew
     from unclouded.masks.detect import detect, scores
-    from unclouded.products.mask import write_mask
+    from unclouded.products.mask import check_mask, write_mask
     from unclouded.remove import chosen_dates
     from unclouded.scenes.open import open_scene
 
     scene = open_scene(scenes, bands=options.names(bands), level=options.level(level), undated=True)
+    check_mask(out, scene, overwrite=overwrite)
     days = chosen_dates(scene, date, all_dates=False)
     i, count = scene.index(days[0]), crew(scene, workers)
 

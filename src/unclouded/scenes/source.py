@@ -166,11 +166,17 @@ class FileSource:
 
     def _warped_layer(self, image: StoredImage) -> Layer:
         first = image.finest
-        offsets = {band: shift for part in image.parts for band, shift in zip(part.bands, part.offset, strict=True)}
+
+        def per_band(name: str) -> tuple[float, ...]:
+            """A tuple of numbers of every part, in the order of the scene's bands; () where a part has none."""
+            told = {b: v for part in image.parts for b, v in zip(part.bands, getattr(part, name), strict=False)}
+            return tuple(told[band] for band in self.bands) if told.keys() >= set(self.bands) else ()
+
         return Layer(
             name="", bands=self.bands, shape=self.shape, grid=self.grid, dtype=first.dtype,
             nodata=0.0 if first.nodata is None else first.nodata, quantification=first.quantification,
-            offset=tuple(offsets[band] for band in self.bands), descriptions=self.bands, tags=dict(first.tags),
+            offset=per_band("offset"), descriptions=self.bands, scale_tags=per_band("scale_tags"),
+            offset_tags=per_band("offset_tags"), tags=dict(first.tags),
         )  # fmt: skip
 
     def _warped_counts(self, i: int, layer: Layer, window: Window) -> NDArray[Any]:
