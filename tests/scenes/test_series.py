@@ -333,6 +333,16 @@ def test_a_date_on_another_lattice_is_warped_and_said_so(series: Path) -> None:
     assert np.allclose(sample.s2[3], 0.3)
     (layer,) = scene.source.layers(3)
     assert (scene.source.counts(3, layer, scene.window) == 3000).all()
+    assert layer.scale_tags == layer.offset_tags == ()
+
+
+def test_a_warped_date_keeps_the_numbers_that_its_counts_are_read_with(series: Path) -> None:
+    grid, flat = box(30, 40, left=499_967, top=5_600_063), np.full((4, 30, 40), 4000, np.uint16)
+    put(series / "2020-07-01" / "s2.tif", flat, grid=grid, tags={"LEVEL": "L2A"}, scale=(1e-4, -0.1))
+    scene = open_scene(series)
+    (layer,) = scene.source.layers(3)
+    assert layer.scale_tags == (1e-4,) * 4 and layer.offset_tags == (-0.1,) * 4 and layer.offset == (-1000.0,) * 4
+    assert (scene.source.counts(3, layer, scene.window) == 4000).all() and np.allclose(scene.read().s2[3], 0.3)
 
 
 def test_another_place_and_missing_coordinates(series: Path, tmp_path: Path) -> None:
