@@ -68,6 +68,15 @@ def test_every_command_explains_itself():
         (["remove", ".", "--out", "y", "--model", "dsen2cr"], 2, "needs trained weights"),
         (["remove", ".", "--out", "y", "--device", "tpu"], 2, "--device tpu is not known"),
         (["remove", ".", "--out", "y", "--device", "cuda"], 2, "'scene' computes on the processor"),
+        (["remove", ".", "--out", "y", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["mask", ".", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["demo", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["remove", ".", "--out", "y", "--seed", "-1"], 2, "'--seed'"),
+        (["demo", "--seed", "-1"], 2, "'--seed'"),
+        (["plan", ".", "--out", "y", "--seed", "-1"], 2, "'--seed'"),
+        (["remove", ".", "--out", "y", "--grow", "nan"], 2, "--grow nan is not a number from 0 on"),
+        (["mask", ".", "--grow", "inf"], 2, "--grow inf is not a number from 0 on"),
+        (["plan", ".", "--out", "y", "--grow", "nan"], 2, "--grow nan is not a number from 0 on"),
     ],
 )
 def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):

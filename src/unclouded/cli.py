@@ -109,7 +109,7 @@ def remove(
     max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
     verify: Annotated[bool, typer.Option(help="Check the digests of SAFE products.")] = True,
     place: Annotated[str | None, typer.Option(help="Name of the place, used in file names.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
     memory: Annotated[str | None, typer.Option(help="What all processes together may take, e.g. 4GiB.")] = None,
     zarr: Annotated[Path | None, typer.Option(help="Also write all products as one Zarr v3 group.")] = None,
@@ -132,6 +132,7 @@ def remove(
         "s1_calibration": options.choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0")), "max_s1_gap": max_s1_gap,
     }  # fmt: skip
     name, chosen, limit = model or DEFAULT, options.settings(setting), options.size(memory)
+    date, grow = options.day(date), options.from_zero("--grow", grow)
     if dry_run:
         from unclouded.plan import estimate
         from unclouded.remove import chosen_dates, given_masks
@@ -167,14 +168,15 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore; default: one about half covered.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
-    seed: Annotated[int, typer.Option(help="Another simulated place.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Another simulated place.")] = 7,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the main job on a simulated place (or on --data DIR) and say what was written and how to look at it."""
     from unclouded.demo import run_demo
 
-    product = run_demo(out, data=data, date=date, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
+    day = options.day(date)
+    product = run_demo(out, data=data, date=day, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
     _report([product], as_json=as_json, verbose=False)
 
 
@@ -200,8 +202,9 @@ def mask(
     from unclouded.remove import chosen_dates
     from unclouded.scenes.open import open_scene
 
+    day, grow = options.day(date), options.from_zero("--grow", grow)
     scene = open_scene(scenes, bands=options.names(bands), level=options.level(level), undated=True)
-    days = chosen_dates(scene, date, all_dates=False)
+    days = chosen_dates(scene, day, all_dates=False)
     i, count = scene.index(days[0]), crew(scene, workers)
 
     def probability(window: Window) -> Any:

@@ -39,7 +39,7 @@ def plan(
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
     offset: Annotated[str, typer.Option(help="auto, none, or a number added to counts.")] = "auto",
     max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     as_json: Json = False,
 ) -> None:
     """List the products to make of many places and dates, one unit per line, for `unclouded run`."""
@@ -47,7 +47,8 @@ def plan(
     from unclouded.models import DEFAULT, load
 
     chosen: dict[str, Any] = {
-        "model": model or DEFAULT, "settings": options.settings(setting), "mask": mask, "screen": screen, "grow": grow,
+        "model": model or DEFAULT, "settings": options.settings(setting), "mask": mask, "screen": screen,
+        "grow": options.from_zero("--grow", grow),
         "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": res,
         "bands": options.names(bands), "level": options.level(level), "offset": options.offset(offset),
         "max_s1_gap": max_s1_gap, "seed": seed,

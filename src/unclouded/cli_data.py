@@ -37,7 +37,7 @@ Roots = Annotated[list[Path], typer.Argument(help="Folders that hold ROIs... fol
 Splits = Annotated[Path | None, typer.Option(help="A csv roi,split,source instead of ROOT/splits.csv or the official table.")]
 Rule = Annotated[str, typer.Option(help="exact, or as_published_substring: how the loaders in circulation match (it leaks).")]
 Detector = Annotated[str | None, typer.Option(help="The cloud detector that tells covers; default: the first that fits.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that draws.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")]
 
 
 @app.command()

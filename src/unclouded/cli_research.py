@@ -37,7 +37,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     store: Annotated[bool, typer.Option("--store", help="Keep every prediction as a GeoTIFF.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Score models on a data set under one protocol, with intervals over regions; resumes where it stopped."""
@@ -138,7 +138,7 @@ def adapt(
     s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of an untrained network, name=value.")] = None,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 400,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a network on your own place, without cloud-free truth: hidden clear pixels teach it; held-out ones judge."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from datetime import datetime
+from math import inf
+from typing import Any, TypeVar
 
 from unclouded.errors import UsageError
 
@@ -26,6 +28,26 @@ def settings(pairs: list[str] | None) -> dict[str, Any]:
 def names(text: str | None) -> list[str] | None:
     """B02,B03 -> ['B02', 'B03']."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def day(text: str | None) -> str | None:
+    """--date 2018-06-13 (or 20180613, or with a time) -> 2018-06-13."""
+    if text is None:
+        return None
+    try:
+        return str(datetime.fromisoformat(text.strip()).date())
+    except ValueError:
+        raise UsageError(f"--date {text} is not a date.", do="write --date YYYY-MM-DD.") from None
+
+
+T = TypeVar("T", float, None)
+
+
+def from_zero(option: str, value: T) -> T:
+    """A number from 0 on, where there is one; NaN and infinity are none."""
+    if value is not None and not 0 <= value < inf:
+        raise UsageError(f"{option} {value:g} is not a number from 0 on.", do=f"give {option} 0 or more, or leave it out.")
+    return value
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
