@@ -29,8 +29,16 @@ def test_a_date_given_from_python_is_refused_in_words_too():
     assert str(as_day("2018-06-13T10:00")) == "2018-06-13"
 
 
+def test_a_band_is_named_once():
+    assert options.names(" B02, b3,,nir ") == ["B02", "b3", "nir"]
+    assert options.names("water,B8") == ["water", "B8"]  # what is no band is refused where the bands are chosen
+    for text, twice in (("B02,B02", "B02"), ("B02,b2", "B02"), ("blue,B8A,B02,b8a", "B02, B8A")):
+        with pytest.raises(UsageError, match=f"--bands {text} names {twice} twice"):
+            options.names(text)
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_limit_is_a_number_from_0_on(value):
     with pytest.raises(UsageError, match=r"--max-sigma .* is not a number from 0 on"):
         options.from_zero("--max-sigma", value)
-    assert options.from_zero("--max-sigma", 0.0) == 0.0 and options.from_zero("--max-sigma", None) is None
+    assert options.from_zero("--max-sigma", 0.0) == 0.0

@@ -37,7 +37,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
 
 
 def main() -> None:
@@ -74,9 +74,9 @@ def _top(
 
 @app.command()
 def remove(
-    series: Annotated[list[Path], typer.Argument(help="A series folder, a manifest, GeoTIFFs, .SAFE or .SAFE.zip.")],
+    series: Annotated[list[str], typer.Argument(help="A series folder, a manifest, GeoTIFFs, .SAFE or .SAFE.zip.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<date>/.")],
-    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    s1: Annotated[list[str] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore, YYYY-MM-DD.")] = None,
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
     model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
@@ -92,7 +92,9 @@ def remove(
     mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
-    max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
+    max_age: Annotated[
+        int | None, typer.Option(min=0, help="Refuse pixels whose nearest clear date is further, in days.")
+    ] = None,
     max_sigma: Annotated[float | None, typer.Option(help="Refuse pixels less sure than this, in reflectance.")] = None,
     fill_nodata: Annotated[bool, typer.Option("--fill-nodata", help="Also rebuild where the date has no data.")] = False,
     res: Annotated[int | None, typer.Option(help="10: one image on the 10 m grid instead of one per native size.")] = None,
@@ -135,15 +137,29 @@ def remove(
     date, grow = options.day(date), options.from_zero("--grow", grow)
     if dry_run:
         from unclouded.plan import estimate
+        from unclouded.ready import check_work, limits_of, loaded
         from unclouded.remove import chosen_dates, given_masks
         from unclouded.scenes.open import open_scene
 
+        limits, remover = limits_of(max_age, max_sigma, fill_nodata), loaded(name, chosen, weights, device=device, fast=fast)
         given = given_masks(mask, date, all_dates)
-        scene = open_scene(series, s1 or None, **reading, verify=False, given=given)
-        how: dict[str, Any] = {"mask": mask if given is None else "auto", "screen": screen, "grow": grow, "device": device}
-        report = estimate(
-            scene, chosen_dates(scene, date, all_dates), name, chosen, weights, **how, memory=limit, workers=workers
+        scene = open_scene(series, s1 or None, **reading, verify=False, place_id=place, given=given)
+        days = chosen_dates(scene, date, all_dates)
+        check_work(
+            remover,
+            scene,
+            days,
+            out,
+            limits=limits,
+            resolution=res,
+            scene_model=scene_model,
+            overwrite=overwrite,
+            resume=resume,
         )
+        report = estimate(
+            scene, days, name, chosen, weights, mask=mask if given is None else "auto", screen=screen, grow=grow, device=device,
+            fill_nodata=fill_nodata, resolution=res, scene_model=scene_model, memory=limit, workers=workers,
+        )  # fmt: skip
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     if workers == 1:
@@ -165,7 +181,7 @@ def remove(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("demo-out"),
-    data: Annotated[Path | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
+    data: Annotated[str | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore; default: one about half covered.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another simulated place.")] = 7,
@@ -182,7 +198,7 @@ def demo(
 
 @app.command()
 def mask(
-    scenes: Annotated[list[Path], typer.Argument(help="A .SAFE, GeoTIFFs, or a series (then screening compares the dates).")],
+    scenes: Annotated[list[str], typer.Argument(help="A .SAFE, GeoTIFFs, or a series (then screening compares the dates).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The GeoTIFF to write.")] = Path("mask.tif"),
     date: Annotated[str | None, typer.Option(help="The date, if there are several.")] = None,
     detector: Annotated[str, typer.Option(help="auto, or a name; a wrong one lists them.")] = "auto",
@@ -226,9 +242,7 @@ def mask(
 
 
 @app.command()
-def info(
-    path: Annotated[Path, typer.Argument(help="A file, a folder, a .SAFE or a .SAFE.zip.")], as_json: Json = False
-) -> None:
+def info(path: Annotated[str, typer.Argument(help="A file, a folder, a .SAFE or a .SAFE.zip.")], as_json: Json = False) -> None:
     """Tell what a file or folder is: sensor, level, baseline, offset decision, bands, dates, cover."""
     from unclouded.scenes.describe import describe
 

@@ -133,9 +133,9 @@ def _stepped(state: State) -> None:
 
 def adapt(
     model: Annotated[str, typer.Argument(help="A run's folder, weights, or a network's name (then it starts untrained).")],
-    scene: Annotated[list[Path], typer.Option("--scene", help="The series to learn from, as for `remove`. Repeatable.")],
+    scene: Annotated[list[str], typer.Option("--scene", help="The series to learn from, as for `remove`. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new weights; use it as `remove --model FOLDER`.")],
-    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    s1: Annotated[list[str] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of an untrained network, name=value.")] = None,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
