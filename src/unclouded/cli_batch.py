@@ -13,7 +13,7 @@ from unclouded import options
 from unclouded.errors import SomeUnitsFailed
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
 
 
 def plan(
@@ -31,7 +31,9 @@ def plan(
     mask: Annotated[str, typer.Option(help="auto or a detector.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
-    max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
+    max_age: Annotated[
+        int | None, typer.Option(min=0, help="Refuse pixels whose nearest clear date is further, in days.")
+    ] = None,
     max_sigma: Annotated[float | None, typer.Option(help="Refuse pixels less sure than this, in reflectance.")] = None,
     fill_nodata: Annotated[bool, typer.Option("--fill-nodata", help="Also rebuild where the date has no data.")] = False,
     res: Annotated[int | None, typer.Option(help="10: one image on the 10 m grid instead of one per native size.")] = None,
@@ -39,19 +41,22 @@ def plan(
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
     offset: Annotated[str, typer.Option(help="auto, none, or a number added to counts.")] = "auto",
     max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     as_json: Json = False,
 ) -> None:
     """List the products to make of many places and dates, one unit per line, for `unclouded run`."""
     from unclouded.batch.jobs import plan_units, write_jobs
     from unclouded.models import DEFAULT, load
+    from unclouded.ready import limits_of
 
     chosen: dict[str, Any] = {
-        "model": model or DEFAULT, "settings": options.settings(setting), "mask": mask, "screen": screen, "grow": grow,
+        "model": model or DEFAULT, "settings": options.settings(setting), "mask": mask, "screen": screen,
+        "grow": options.from_zero("--grow", grow),
         "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": res,
         "bands": options.names(bands), "level": options.level(level), "offset": options.offset(offset),
         "max_s1_gap": max_s1_gap, "seed": seed,
     }  # fmt: skip
+    limits_of(max_age, max_sigma, fill_nodata)
     load(chosen["model"], chosen["settings"])
     lists = jobs.with_name(jobs.name + ".series")
     units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within, files=files, lists=lists)

@@ -168,7 +168,7 @@ class ProductWriter:
             self.finished = True
             shutil.rmtree(self.staging, ignore_errors=True)
             return
-        self._refuse_to_lose()
+        refuse_to_lose(self.final, self.scene)
         if self.final.exists() and not self._overwrite:
             raise UsageError(
                 f"There is a product of {self.date} already.", where=self.final,
@@ -186,19 +186,6 @@ class ProductWriter:
             write_file(job, json.dumps(self.job, indent=1, sort_keys=True).encode())
         self._journal = Journal(self.staging)
         self.damaged = self._journal.forget_damaged()
-
-    def _refuse_to_lose(self) -> None:
-        """Whatever the options say, nothing is replaced but a product, and none that the run reads."""
-        if not self.final.exists():
-            return
-        if _job_of(self.final) is None and (not self.final.is_dir() or any(self.final.iterdir())):
-            raise UsageError(
-                f"What is here is no product of {self.date}, and is not replaced.", where=self.final,
-                why=f"it holds no {MANIFEST}.", do="choose another --out.",
-            )  # fmt: skip
-        here = self.final.resolve()
-        if read := [path for path in self.scene.decisions.get("files", []) if here in Path(path).resolve().parents]:
-            raise UsageError("The product would replace what it is made from.", where=read[0], do="choose another --out.")
 
     def _refuse_to_forget(self, job: Path) -> None:
         if job.exists() and not self._overwrite and (journal := self.staging / "journal.jsonl").exists():
@@ -325,6 +312,20 @@ class ProductWriter:
             os.rename(self.final, self._old)  # a kill right here is put right by the next run
             os.rename(folder, self.final)
         sync_folder(self.out)
+
+
+def refuse_to_lose(final: Path, scene: Scene) -> None:
+    """Whatever the options say, nothing is replaced but a product, and none that is read for the new one. Raises UsageError."""
+    if not final.exists():
+        return
+    if _job_of(final) is None and (not final.is_dir() or any(final.iterdir())):
+        raise UsageError(
+            "What is here is no product, and is not replaced.", where=final, why=f"it holds no {MANIFEST}.",
+            do="choose another --out.",
+        )  # fmt: skip
+    here = final.resolve()
+    if read := [path for path in scene.decisions.get("files", []) if here in Path(path).resolve().parents]:
+        raise UsageError("The product would replace what it is made from.", where=read[0], do="choose another --out.")
 
 
 def _how_written(id: str, day: np.datetime64, block: int, scene: Scene, layers: Sequence[Layer]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,17 @@ def is_safe(path: Path) -> bool:
     return name.endswith(".ZIP")
 
 
-def entries(path: Path) -> list[Entry | Path]:
-    """What a path given by the user holds: entries of files, and paths of SAFE products. Raises InputMissing."""
-    if "://" in str(path) or str(path).startswith("/vsi"):
+def entries(given: str | PathLike[str]) -> list[Entry | Path]:
+    """What a path given by the user holds: entries of files, and paths of SAFE products.
+
+    Raises InputMissing, and RefusedForSafety for an address (a text as it was given: a Path takes a slash out of it).
+    """
+    if "://" in str(given) or str(given).startswith("/vsi"):
         raise RefusedForSafety(
-            f"'{path}' is not a local file or folder.", why="addresses and virtual paths are never opened.",
+            f"'{given}' is not a local file or folder.", why="addresses and virtual paths are never opened.",
             do="download it first and give its path.",
         )  # fmt: skip
+    path = Path(given)
     if not path.exists():
         raise InputMissing(f"There is no file or folder {path}.", do="check the path.")
     if is_safe(path):
