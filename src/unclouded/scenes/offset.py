@@ -2,7 +2,8 @@
 
 The rule: a product's own metadata decides (SAFE XML values, scale and offset tags, a baseline tag); only counts that come
 without any are looked at. With the offset in, even the darkest pixels of every band lie near 1000 or above; without it, some
-band of some date has darker ones. A fully clouded date cannot tell, so dates without metadata of one era speak together.
+band of some date has darker ones. A fully clouded date cannot tell, so dates without metadata of one era speak together: one
+that is too dark for the offset says that none of them has it; where there is none, one that looks like it says that all have.
 """
 
 from __future__ import annotations
@@ -111,15 +112,25 @@ def _by_baseline(image: StoredImage) -> tuple[StoredImage, dict[str, Any]]:
 def _by_sight(
     image: StoredImage, seen: Seen, all_seen: Sequence[Seen | None], images: Sequence[StoredImage]
 ) -> tuple[StoredImage, dict[str, Any]]:
+    """Counts without metadata: what the dates of its era show together. Absent wins: clouds brighten, nothing darkens by 1000."""
     era = [s.verdict for s, i in zip(all_seen, images, strict=True) if s is not None and (i.date < ERA) == (image.date < ERA)]
-    verdict = "absent" if "absent" in era and image.date < ERA else seen.verdict
-    if verdict == "unknown":
-        verdict = "in" if "in" in era and "absent" not in era else "absent"
     fact = f"no metadata; the darkest band's 0.1 percentile is {seen.darkest:.0f} DN"
-    if verdict == "absent":
+    if "absent" in era:
+        return _with(image, 0.0), _note(image, 0.0, *_without(image, seen, fact))
+    if "in" not in era:
         return _with(image, 0.0), _note(image, 0.0, fact)
     warning = f"{image.date}: {fact}, so the offset is taken to be still in. If the ground is just bright: --offset none"
     return _with(image, OFFSET), _note(image, OFFSET, fact, warning=warning)
+
+
+def _without(image: StoredImage, seen: Seen, fact: str) -> tuple[str, str]:
+    """Evidence and warning for a date of an era whose darkest pixels show that the offset is gone."""
+    if seen.verdict != "in":
+        return fact, ""
+    fact += "; other dates of its time are too dark for the offset, so this one is bright without it"
+    if image.date < ERA or seen.darkest >= DARK - OFFSET:  # brighter than clear ground with the offset: a clouded date
+        return fact, ""
+    return fact, f"{image.date}: {fact}. If this date does carry it: tag the file PROCESSING_BASELINE=05.00"
 
 
 def _with(image: StoredImage, offset: float) -> StoredImage:
