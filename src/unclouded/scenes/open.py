@@ -14,11 +14,12 @@ import numpy as np
 
 from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
-from unclouded.raster import grid_of, opened, overlap
+from unclouded.raster import overlap
 from unclouded.regrid import lattice_step
 from unclouded.sample import Days, Level, Place, Window, as_day
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
+from unclouded.scenes.given import Masks, check_masks, with_masks
 from unclouded.scenes.mosaic import one_per_day
 from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
@@ -26,13 +27,12 @@ from unclouded.scenes.sentinel1 import check_place, near, pair, radar_entries, r
 from unclouded.scenes.sentinel2 import read_safe
 from unclouded.scenes.series import Entry, entries
 from unclouded.scenes.source import FileSource, cut
-from unclouded.scenes.stored import Pixels, StoredImage, StoredRadar
+from unclouded.scenes.stored import StoredImage, StoredRadar
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-Masks = str | PathLike[str] | Mapping[str, str | PathLike[str]]
 
 
 def open_scene(
@@ -73,7 +73,8 @@ def open_scene(
     window = _window(images, grid, size, area)
     dates = np.array([image.date for image in images], "datetime64[D]")
     radars, far, embedded = _radars(found, s1, dates, s1_unit, s1_calibration, max_s1_gap, grid, size, window)
-    images = _given(images, given, grid, size)
+    images = with_masks(images, given)
+    partly = check_masks(images, None if grid is None else cut(grid, window), size)
     place = Place(id=place_id or _name(images, s2), bands=chosen, level=level, grid=None if grid is None else cut(grid, window))
     source = FileSource(
         bands=chosen, shape=(window.height, window.width), grid=place.grid, corner=(window.row, window.col),
@@ -90,7 +91,7 @@ def open_scene(
         "files": sorted({f for i in images for f in i.files} | {p.path for r in radars for p in (r.vv, r.vh)}),
         "products": [{"date": str(i.date), "name": i.name, "baseline": i.baseline, **i.facts} for i in images],
     }
-    decisions["warnings"] = _warnings(decisions, radars)
+    decisions["warnings"] = _warnings(decisions, radars) + partly
     return Scene(
         place=place, shape=source.shape, dates=dates, source=source,
         s1_dates=np.array([r.date for r in radars], "datetime64[D]") if radars else None,
@@ -254,32 +255,6 @@ def _radars(
     far = [{"date": str(r.date), "file": r.name, "left": f"more than {max_gap} days from any date"}
            for r in radars if r not in kept]  # fmt: skip
     return kept, far, bool(beside)
-
-
-def _given(images: list[StoredImage], given: Masks | None, grid: GeoBox | None, size: tuple[int, int]) -> list[StoredImage]:
-    if given is None:
-        return images
-    if isinstance(given, Mapping):
-        files = {as_day(day): file for day, file in given.items()}
-        if extra := [str(day) for day in files if day not in {i.date for i in images}]:
-            raise InputMissing(f"There is a mask for {', '.join(extra)} but no Sentinel-2 image.")
-    else:
-        files = {image.date: given for image in images}
-    for file in files.values():
-        mask = opened(file)
-        if (grid_of(mask) is None) != (grid is None) or (grid is None and mask.shape != size):
-            raise InputsContradict(
-                f"{Path(file).name} cannot be laid over the images.", where=file,
-                why=f"mask: {mask.shape} pixels, {'no ' if mask.crs is None else ''}CRS; images: {size} pixels, "
-                f"{'no ' if grid is None else ''}CRS.",
-                do="give the mask on the grid of the images.",
-            )  # fmt: skip
-    return [
-        replace(i, given=Pixels(str(files[i.date]), 1), more_given=(), files=(*i.files, str(files[i.date])))
-        if i.date in files
-        else i
-        for i in images
-    ]
 
 
 def _name(images: Sequence[StoredImage], s2: Paths) -> str:

@@ -22,6 +22,7 @@ from unclouded.scenes.stored import Pixels, StoredRadar, Unit, glimpse
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from odc.geo.geom import BoundingBox
     from rasterio.io import DatasetReader
 
 MISSING = (-9999.0, -32768.0)
@@ -189,13 +190,13 @@ def check_place(radars: Sequence[StoredRadar], grid: GeoBox | None, shape: tuple
         if not overlap(grid, radar.grid):
             raise InputsContradict(
                 f"{radar.name} shows another place than the Sentinel-2 images.", where=radar.vv.path,
-                why=f"it covers {_box(radar.grid)}; the scene {_box(grid)}.", do="give radar of this place.",
+                why=f"it covers {extent(radar.grid.boundingbox)}; the scene {extent(grid.boundingbox)}.", do="give radar of this place.",
             )  # fmt: skip
 
 
-def _box(grid: GeoBox) -> str:
-    box = grid.boundingbox
-    return f"x {box.left:.0f}..{box.right:.0f}, y {box.bottom:.0f}..{box.top:.0f} in {grid.crs}"
+def extent(box: BoundingBox) -> str:
+    """A box in words."""
+    return f"x {box.left:.0f}..{box.right:.0f}, y {box.bottom:.0f}..{box.top:.0f} in {box.crs}"
 
 
 def pair(dates: Days, radars: Sequence[StoredRadar], max_gap: int) -> list[dict[str, Any]]:
