@@ -7,9 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from scenes.test_series import CRS, box, dn, put
-from unclouded.errors import InputsContradict
+from unclouded.errors import InputsContradict, InputUnsupported
+from unclouded.masks.delivered import given_of
+from unclouded.products.legend import COVER_COLOURS, COVER_NAMES
+from unclouded.products.mask import write_mask
+from unclouded.sample import Cover
+from unclouded.scenes.given import OURS
 from unclouded.scenes.open import open_scene
 from unclouded.scenes.scene import Scene
 
@@ -92,3 +98,45 @@ def test_without_coordinates_on_both_sides_a_mask_cannot_be_laid_over(folder: Pa
     _classes(folder / SECOND / name, size=(12, 15), georeferenced=False)
     with pytest.raises(InputsContradict, match=r"mask: \(12, 15\) pixels"):
         open_scene(folder)
+
+
+# -- masks that we wrote -------------------------------------------------------------------------------------------
+
+
+def _ours(folder: Path, classes: np.ndarray) -> Path:
+    """A mask as `unclouded mask` writes it."""
+    scene = open_scene(folder)
+    scene = scene.with_masks(np.stack([classes] * len(scene.dates)))
+    return write_mask(folder.parent / "ours.tif", scene, 0, lambda window: None)[0]
+
+
+def _read(scene: Scene) -> np.ndarray:
+    return given_of(scene, 0)(scene.window).classes[0]
+
+
+def test_our_own_mask_of_a_clear_date_says_clear(folder: Path) -> None:
+    clear = np.full((24, 30), Cover.CLEAR, np.uint8)
+    clear[:3] = Cover.NODATA
+    scene = open_scene(folder, given=_ours(folder, clear))
+    assert scene.decisions["mask_kind"] == {FIRST: "classes", SECOND: "classes"}
+    assert (_read(scene)[3:] == Cover.CLEAR).all() and (_read(scene)[:3] == Cover.OTHER).all()
+    same = put(folder.parent / "binary.tif", clear, names=(), nodata=None)  # the same values without tags
+    scene = open_scene(folder, given=same)
+    assert scene.decisions["mask_kind"] == {}
+    assert (_read(scene)[3:] == Cover.THICK).all() and (_read(scene)[:3] == Cover.CLEAR).all()
+
+
+def test_our_tags_are_those_that_are_written_and_other_class_tags_say_nothing(folder: Path) -> None:
+    assert {f"class_{int(code)}": COVER_NAMES[code] for code in COVER_COLOURS}.items() >= OURS.items()
+    other = put(folder.parent / "other.tif", np.ones((24, 30), np.uint8), names=(), nodata=None)
+    with rasterio.open(other, "r+") as target:  # noqa: TID251 - tags of another program
+        target.update_tags(1, class_0="clear", class_1="cloud", class_3="thick cloud")
+    assert open_scene(folder, given=other).decisions["mask_kind"] == {}
+
+
+def test_a_mask_of_ours_that_was_changed_is_still_looked_at(folder: Path) -> None:
+    file = _ours(folder, np.full((24, 30), Cover.CLEAR, np.uint8))
+    with rasterio.open(file, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as target:  # noqa: TID251
+        target.write(np.full((24, 30), 9, np.uint8), 1)
+    with pytest.raises(InputUnsupported, match="values such as 9"):
+        _read(open_scene(folder, given=file))

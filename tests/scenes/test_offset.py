@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 from typer.testing import CliRunner
 
 from scenes.test_series import dn, put

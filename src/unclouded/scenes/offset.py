@@ -112,7 +112,7 @@ def _by_baseline(image: StoredImage) -> tuple[StoredImage, dict[str, Any]]:
 def _by_sight(
     image: StoredImage, seen: Seen, all_seen: Sequence[Seen | None], images: Sequence[StoredImage]
 ) -> tuple[StoredImage, dict[str, Any]]:
-    """Counts without metadata: what the dates of its era show together. Absent wins: clouds brighten, nothing darkens by 1000."""
+    """Counts without metadata: what the dates of its era show together. Absent wins: clouds brighten, nothing darkens so."""
     era = [s.verdict for s, i in zip(all_seen, images, strict=True) if s is not None and (i.date < ERA) == (image.date < ERA)]
     fact = f"no metadata; the darkest band's 0.1 percentile is {seen.darkest:.0f} DN"
     if "absent" in era:

@@ -19,7 +19,7 @@ from unclouded.regrid import lattice_step
 from unclouded.sample import Days, Level, Place, Window, as_day
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
-from unclouded.scenes.given import Masks, check_masks, with_masks
+from unclouded.scenes.given import Masks, check_masks, mask_kinds, with_masks
 from unclouded.scenes.mosaic import one_per_day
 from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
@@ -88,6 +88,7 @@ def open_scene(
         "radar": [_radar_note(r) for r in radars] + far,
         "pairing": pair(dates, radars, max_s1_gap) if radars or s1 is not None or embedded else [],
         "verified": {image.name: image.verified for image in images if image.verified is not None},
+        "mask_kind": mask_kinds(images),
         "files": sorted({f for i in images for f in i.files} | {p.path for r in radars for p in (r.vv, r.vh)}),
         "products": [{"date": str(i.date), "name": i.name, "baseline": i.baseline, **i.facts} for i in images],
     }

@@ -190,7 +190,8 @@ def check_place(radars: Sequence[StoredRadar], grid: GeoBox | None, shape: tuple
         if not overlap(grid, radar.grid):
             raise InputsContradict(
                 f"{radar.name} shows another place than the Sentinel-2 images.", where=radar.vv.path,
-                why=f"it covers {extent(radar.grid.boundingbox)}; the scene {extent(grid.boundingbox)}.", do="give radar of this place.",
+                why=f"it covers {extent(radar.grid.boundingbox)}; the scene {extent(grid.boundingbox)}.",
+                do="give radar of this place.",
             )  # fmt: skip
 
 
