@@ -25,7 +25,7 @@ from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
 from unclouded.scenes.sentinel1 import check_place, near, pair, radar_entries, radars_of
 from unclouded.scenes.sentinel2 import read_safe
-from unclouded.scenes.series import Entry, entries
+from unclouded.scenes.series import RASTERS, Entry, entries_of, stem_of
 from unclouded.scenes.source import FileSource, cut
 from unclouded.scenes.stored import StoredImage, StoredRadar
 
@@ -62,7 +62,7 @@ def open_scene(
     `verify`: check the digests of SAFE products. `undated`: a single image may lack a date.
     Reads metadata only, holds no pixels, and can be pickled. Raises UncloudedError in words.
     """
-    found = [entry for path in _paths(s2) for entry in entries(path)]
+    found = entries_of(_paths(s2))
     stored = read_images(found, bands, verify=verify, need_offset=offset == "auto", undated=undated and len(found) == 1)
     images, dropped = one_per_day(_within(stored, datetime))
     images, chosen = _bands(images, bands)
@@ -265,6 +265,8 @@ def _name(images: Sequence[StoredImage], s2: Paths) -> str:
         return tiles.pop()
     first = _paths(s2)[0].absolute()
     stem = first.name if first.is_dir() else first.stem
+    if first.suffix.lower() in RASTERS:
+        stem = stem_of(first) or first.parent.name
     return re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("_.") or "place"
 
 
