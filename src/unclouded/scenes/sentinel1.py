@@ -16,8 +16,9 @@ import numpy as np
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import grid_of, opened, overlap
 from unclouded.sample import Days
+from unclouded.scenes.frames import frames, polarisations
 from unclouded.scenes.geotiff import tag, time_of
-from unclouded.scenes.series import Entry, date_in, entries
+from unclouded.scenes.series import Entry, date_in, entries_of
 from unclouded.scenes.stored import Pixels, StoredRadar, Unit, glimpse
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def radars_of(
     """
     if unit not in ("auto", "db", "linear") or calibration not in ("sigma0", "gamma0"):
         raise UsageError(f"--s1-unit {unit} --s1-calibration {calibration}: expected auto|db|linear and sigma0|gamma0.")
-    radars = [_radar(entry, unit, calibration, embedded) for entry in found if entry.s1]
+    acquired = [frame for entry in found if entry.s1 for frame in frames(entry)]
+    radars = [_radar(frame, unit, calibration, embedded) for frame in acquired]
     once: dict[tuple[Any, ...], StoredRadar] = {}
     for radar in radars:
         once.setdefault((radar.time, radar.orbit, repr(radar.grid)) if len(radar.time) > 10 else (radar.vv,), radar)
@@ -55,16 +57,15 @@ def radars_of(
 def radar_entries(paths: Sequence[Path]) -> list[Entry]:
     """Entries of the paths given as radar: files without a telling name are radar, too."""
     found: list[Entry] = []
-    for path in paths:
-        for entry in entries(path):
-            if isinstance(entry, Path):
-                raise InputUnsupported(
-                    f"{entry.name} is a raw product, not terrain-corrected backscatter.", where=entry,
-                    do="make sigma0 GeoTIFFs first (SNAP terrain correction, HyP3, openEO, Earth Engine).",
-                )  # fmt: skip
-            files = entry.s1 or entry.s2
-            if files:
-                found.append(Entry(date=entry.date, name=entry.name, s1=tuple(files)))
+    for entry in entries_of(paths):
+        if isinstance(entry, Path):
+            raise InputUnsupported(
+                f"{entry.name} is a raw product, not terrain-corrected backscatter.", where=entry,
+                do="make sigma0 GeoTIFFs first (SNAP terrain correction, HyP3, openEO, Earth Engine).",
+            )  # fmt: skip
+        files = entry.s1 or entry.s2
+        if files:
+            found.append(Entry(date=entry.date, name=entry.name, s1=tuple(files)))
     if not found:
         raise InputMissing("There is no Sentinel-1 image among the radar inputs.", where=", ".join(map(str, paths)))
     return found
@@ -112,8 +113,7 @@ def _polarisations(datasets: Sequence[DatasetReader], files: Sequence[Path]) -> 
     where: dict[str, Pixels] = {}
     unnamed: list[Pixels] = []
     for dataset, file in zip(datasets, files, strict=True):
-        for n, description in zip(dataset.indexes, dataset.descriptions, strict=True):
-            name = _polarisation(description or "") or (_polarisation(file.stem) if dataset.count == 1 else "")
+        for n, name in zip(dataset.indexes, polarisations(dataset, file), strict=True):
             if name:
                 where.setdefault(name, Pixels(str(file), n))
             else:
@@ -128,14 +128,6 @@ def _polarisations(datasets: Sequence[DatasetReader], files: Sequence[Path]) -> 
         why=f"bands: {[d or '-' for dataset in datasets for d in dataset.descriptions]}.",
         do="give dual-polarised VV+VH backscatter, with the bands named.",
     )  # fmt: skip
-
-
-def _polarisation(text: str) -> str:
-    words = re.split(r"[^A-Z0-9]+", text.upper())
-    for name in ("VV", "VH", "HH", "HV"):
-        if name in words or any(w in (f"SIGMA0{name}", f"GAMMA0{name}") for w in words):
-            return name
-    return "INCIDENCE" if any(w.startswith("INCIDENCE") or w == "ANGLE" for w in words) else ""
 
 
 def _unit(where: Mapping[str, Pixels], missing: Sequence[float], unit: str, tags: Mapping[str, str]) -> tuple[Unit, str]:
