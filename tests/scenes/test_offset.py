@@ -60,3 +60,17 @@ def test_the_command_says_what_is_worth_a_second_look(tmp_path: Path) -> None:
     assert shown.exit_code == 0 and shown.stderr.startswith("warning: 2023-05-06: no metadata")
     assert "warning" not in shown.stdout
     assert CliRunner().invoke(app, [*command, str(tmp_path / "quiet"), "-q"]).stderr == ""
+
+
+def test_an_offset_option_is_of_counts_and_leaves_reflectance(tmp_path: Path) -> None:
+    true = dn(0, low=1200).astype(np.float32) / np.float32(10_000)
+    put(tmp_path / "2023-05-01" / "s2.tif", true, nodata=np.nan)
+    put(tmp_path / "2023-05-06" / "s2.tif", dn(0, low=1200))
+    scene = open_scene(tmp_path, offset=-1000, level="L2A")
+    assert _offsets(scene) == [0, -1000]
+    np.testing.assert_array_equal(scene.read().s2[0], true)
+    np.testing.assert_allclose(scene.read().s2[1], true - np.float32(0.1), atol=1e-6)
+    text = "reflectance, not counts: --offset -1000 does not apply"
+    assert scene.decisions["offset"][0]["evidence"] == text
+    assert f"2023-05-01: {text}" in scene.decisions["warnings"]
+    assert open_scene(tmp_path, offset="none", level="L2A").decisions["warnings"] == []

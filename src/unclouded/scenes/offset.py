@@ -59,11 +59,9 @@ def look(image: StoredImage, *, parts: Sequence[StoredBands] | None = None, **ho
 
 def settle(images: Sequence[StoredImage], option: str | float) -> tuple[list[StoredImage], list[dict[str, Any]]]:
     """The images with their offsets, and per date what was decided and why. `option`: 'auto', 'none' or a number of DN."""
-    if option not in ("auto", "none"):
-        number = 0.0 if option == "none" else _number(option)
-        return [_with(i, number) for i in images], [_note(i, number, f"--offset {option}") for i in images]
-    if option == "none":
-        return [_with(i, 0.0) for i in images], [_note(i, 0.0, "--offset none") for i in images]
+    if option != "auto":
+        both = [_as_told(image, 0.0 if option == "none" else _number(option), f"--offset {option}") for image in images]
+        return [image for image, _ in both], [note for _, note in both]
     silent = [not image.offset_evidence and _counts(image) for image in images]
     seen = [look(image) if quiet else None for image, quiet in zip(images, silent, strict=True)]
     settled = [_settle(image, look_, seen, images) for image, look_ in zip(images, seen, strict=True)]
@@ -78,6 +76,14 @@ def _number(option: str | float) -> float:
     if not np.isfinite(value) or abs(value) > 10_000:
         raise UsageError(f"--offset {option} is not understood.", do="use auto, none, or a number such as -1000.")
     return value
+
+
+def _as_told(image: StoredImage, offset: float, option: str) -> tuple[StoredImage, dict[str, Any]]:
+    """A date with the offset of an option, which is of counts: reflectance has none."""
+    if all(part.quantification == 1 for part in image.parts):
+        text = f"reflectance, not counts: {option} does not apply"
+        return image, _note(image, image.finest.offset[0], text, warning=f"{image.date}: {text}" if offset else "")
+    return _with(image, offset), _note(image, offset, option)
 
 
 def _counts(image: StoredImage) -> bool:
@@ -134,7 +140,8 @@ def _without(image: StoredImage, seen: Seen, fact: str) -> tuple[str, str]:
 
 
 def _with(image: StoredImage, offset: float) -> StoredImage:
-    return replace(image, parts=tuple(part.shifted(offset) for part in image.parts))
+    """The image with an offset for its counts; parts that are reflectance stay."""
+    return replace(image, parts=tuple(part.shifted(offset) if part.quantification != 1 else part for part in image.parts))
 
 
 def _note(image: StoredImage, offset: float, evidence: str, warning: str = "") -> dict[str, Any]:
