@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import grid_of, opened, overlap
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MISSING = (-9999.0, -32768.0)
 WARN_DAYS = 3
+ENOUGH = 64  # pixels that tell a unit
 _ORBIT_TAGS = ("RELATIVE_ORBIT", "relativeOrbitNumber", "relativeOrbitNumber_start", "sat:relative_orbit")
 _DIRECTION_TAGS = ("ORBIT_DIRECTION", "sat:orbit_state", "orbitProperties_pass", "PASS", "ORBIT_PASS")
 _CALIBRATION_TAGS = ("CALIBRATION", "BACKSCATTER", "s1:calibration")
@@ -42,7 +44,8 @@ def radars_of(
 ) -> list[StoredRadar]:
     """Acquisitions of series entries, by date, each once. `embedded`: the entry's date is that of its Sentinel-2 image.
 
-    Raises InputUnsupported (no VV and VH, GRD in slant range), InputMissing (no date), UsageError (unknown option).
+    Raises InputUnsupported (no VV and VH, GRD in slant range), InputMissing (no date), InputsContradict (values that cannot be
+    in the `unit` given), UsageError (unknown option).
     """
     if unit not in ("auto", "db", "linear") or calibration not in ("sigma0", "gamma0"):
         raise UsageError(f"--s1-unit {unit} --s1-calibration {calibration}: expected auto|db|linear and sigma0|gamma0.")
@@ -131,16 +134,34 @@ def _polarisations(datasets: Sequence[DatasetReader], files: Sequence[Path]) -> 
 
 
 def _unit(where: Mapping[str, Pixels], missing: Sequence[float], unit: str, tags: Mapping[str, str]) -> tuple[Unit, str]:
-    if unit != "auto":
-        return ("db" if unit == "db" else "linear"), f"--s1-unit {unit}"
-    stated = tag(tags, ("UNITS", "UNIT", "units")).lower()
+    """The unit of the values and why; a unit given is held against a few windows. Raises InputsContradict."""
     seen = [v for name in ("VV", "VH") for v in glimpse(opened(where[name].path), [where[name].band], missing)]
     values = np.concatenate(seen)
     values = values[values != 0]
+    if unit != "auto":
+        _contradicted(unit, values, where["VV"].path)
+        return ("db" if unit == "db" else "linear"), f"--s1-unit {unit}"
+    stated = tag(tags, ("UNITS", "UNIT", "units")).lower()
     if values.size:
         negative = bool((values < 0).any())
         return ("db", "values below 0") if negative else ("linear", "no value below 0 in the windows looked at")
     return ("db" if stated in ("db", "decibel") else "linear"), f"no valid pixel seen; tag says '{stated}'"
+
+
+def _contradicted(unit: str, values: NDArray[Any], file: str) -> None:
+    """Raises InputsContradict where values cannot be in the unit given: power has few values below 0 (noise taken off), and
+    decibels have some, as natural ground is darker than 0 dB.
+    """
+    if values.size < ENOUGH:
+        return
+    below, middle = float((values < 0).mean()), float(np.median(values))
+    other = "db" if unit == "linear" else "linear"
+    if (unit == "linear" and below > 0.5) or (unit == "db" and below == 0 and middle < 1):
+        raise InputsContradict(
+            f"--s1-unit {unit} does not fit the values of {Path(file).name}.", where=file,
+            why=f"{below:.0%} of them lie below 0, their median is {middle:.3g}: {'decibels' if other == 'db' else 'power'}.",
+            do=f"leave --s1-unit out, or give {other}.",
+        )  # fmt: skip
 
 
 def _angle(tags: Mapping[str, str]) -> float | None:
