@@ -48,9 +48,10 @@ def look(image: StoredImage, *, parts: Sequence[StoredBands] | None = None, **ho
     """Read a few small windows of a date."""
     darkest, below = np.inf, 0.0
     for part in image.parts if parts is None else parts:
+        missing = (*part.missing, 0.0) if part.blank else part.missing
         for path in dict.fromkeys(p.path for p in part.where):
             indexes = [p.band for p in part.where if p.path == path]
-            for values in glimpse(opened(path), indexes, part.missing, **how):
+            for values in glimpse(opened(path), indexes, missing, **how):
                 if values.size >= ENOUGH:
                     darkest = min(darkest, float(np.percentile(values, 0.1)))
                     below = max(below, float((values < -OFFSET).mean()))
