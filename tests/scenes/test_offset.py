@@ -74,3 +74,23 @@ def test_an_offset_option_is_of_counts_and_leaves_reflectance(tmp_path: Path) ->
     assert scene.decisions["offset"][0]["evidence"] == text
     assert f"2023-05-01: {text}" in scene.decisions["warnings"]
     assert open_scene(tmp_path, offset="none", level="L2A").decisions["warnings"] == []
+
+
+def test_an_offset_tag_beside_a_scale_of_one_is_in_counts(tmp_path: Path) -> None:
+    tags = {"LEVEL": "L2A", "PROCESSING_BASELINE": "05.00"}
+    put(tmp_path / "2023-05-01" / "s2.tif", dn(0) + 1000, tags=tags, scale=(1, -1000))
+    scene = open_scene(tmp_path)
+    assert scene.decisions["offset"][0] == {
+        "date": "2023-05-01", "offset": -1000.0, "evidence": "scale and offset tags: scale 1, offset -1000"
+    }  # fmt: skip
+    np.testing.assert_allclose(scene.read().s2[0] * 10_000, dn(0), atol=1e-2)
+    (layer,) = scene.source.layers(0)
+    assert (layer.scale_tags, layer.offset_tags, layer.offset) == ((1.0,) * 4, (-1000.0,) * 4, (-1000.0,) * 4)
+
+
+def test_an_offset_tag_of_reflectance_is_not_used_and_decides_nothing(tmp_path: Path) -> None:
+    true = dn(0).astype(np.float32) / np.float32(10_000)
+    put(tmp_path / "2023-05-01" / "s2.tif", true, nodata=np.nan, tags={"LEVEL": "L2A"}, scale=(1, -1000))
+    scene = open_scene(tmp_path)
+    assert scene.decisions["offset"][0]["evidence"] == "reflectance, not counts"
+    np.testing.assert_array_equal(scene.read().s2[0], true)
