@@ -36,6 +36,8 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")
 
+WARNINGS = 10  # printed; all are in the manifest
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
 
@@ -147,7 +149,8 @@ def remove(
 
         limits, remover = limits_of(max_age, max_sigma, fill_nodata), loaded(name, chosen, weights, device=device, fast=fast)
         given = given_masks(mask, date, all_dates)
-        scene = open_scene(series, s1 or None, **reading, verify=False, place_id=place, given=given)
+        on = None if all_dates else date
+        scene = open_scene(series, s1 or None, **reading, verify=False, place_id=place, given=given, on=on)
         days = chosen_dates(scene, date, all_dates)
         check_work(
             remover,
@@ -179,6 +182,7 @@ def remove(
         from unclouded.products.series import write_zarr
 
         write_zarr(made, zarr, overwrite=overwrite)
+    _warn(made, quiet)
     _report(made, as_json=as_json, verbose=verbose)
 
 
@@ -284,6 +288,16 @@ def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
         page = next(iter(products[-1].folder.glob("*.html")), None)
         if page is not None:
             print(f"look at {page} in a browser")
+
+
+def _warn(products: list[Product], quiet: bool) -> None:
+    """What is worth a second look about the inputs, once for all products, on stderr."""
+    found = [str(text) for p in products for text in p.manifest.get("decisions", {}).get("warnings", ())]
+    once = [] if quiet else list(dict.fromkeys(found))
+    for text in once[:WARNINGS]:
+        print(f"warning: {text}", file=sys.stderr)
+    if len(once) > WARNINGS:
+        print(f"warning: and {len(once) - WARNINGS} more: see -v or the manifest", file=sys.stderr)
 
 
 def _bar(quiet: bool) -> Any:

@@ -118,7 +118,7 @@ def remove_clouds(
     scene = open_scene(
         s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
         s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
-        given=given,
+        given=given, on=None if all_dates else date,
     )  # fmt: skip
     dates = chosen_dates(scene, date, all_dates)
     check_work(
