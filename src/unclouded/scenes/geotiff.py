@@ -168,7 +168,7 @@ def merge(parts: Sequence[StoredBands]) -> tuple[StoredBands, ...]:
     """Parts that share grid and numbers together, finest first. Raises InputUnsupported for a band that comes twice."""
     groups: dict[tuple[object, ...], list[StoredBands]] = {}
     for p in parts:
-        key = (p.grid, p.shape, p.dtype, repr(p.nodata), p.missing, p.quantification, bool(p.scale_tags))
+        key = (p.grid, p.shape, p.dtype, repr(p.nodata), p.missing, p.quantification, bool(p.scale_tags), len(p.more))
         groups.setdefault(key, []).append(p)
     merged = [_joined(group) for group in groups.values()]
     names = [band for p in merged for band in p.bands]
@@ -189,7 +189,8 @@ def _joined(group: Sequence[StoredBands]) -> StoredBands:
         for name in ("bands", "where", "offset", "descriptions", "scale_tags", "offset_tags")
     }
     shared = {k: v for k, v in ordered[0].tags.items() if all(p.tags.get(k) == v for p in ordered)}
-    return replace(ordered[0], tags=shared, **chained)
+    more = tuple(tuple(where for some in same for where in some) for same in zip(*(p.more for p in ordered), strict=True))
+    return replace(ordered[0], tags=shared, more=more, **chained)
 
 
 def _with_blank(parts: Sequence[StoredBands]) -> tuple[StoredBands, ...]:
