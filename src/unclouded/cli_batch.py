@@ -23,7 +23,7 @@ def plan(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<place>/<date>/.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="The job list to write.")] = Path("jobs.jsonl"),
-    datetime: Annotated[str | None, typer.Option(help="Restore only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="Restore only dates within a/b (a alone: that day).")] = None,
     within: Annotated[int | None, typer.Option(min=1, help="Days around its date that a unit may read; default: all.")] = None,
     files: Annotated[Path | None, typer.Option(help="Where the files of STAC items lie: <id>.SAFE or <id>/<file>.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,

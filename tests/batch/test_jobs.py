@@ -9,6 +9,7 @@ import pytest
 from batch.fields import write_field
 from unclouded.batch.jobs import Unit, plan_units, read_jobs, shard_of, write_jobs
 from unclouded.errors import InputMissing, InputsContradict, UsageError
+from unclouded.scenes.open import open_scene
 
 OPTIONS = {"model": "linear", "grow": 20.0}
 
@@ -45,6 +46,23 @@ def test_dates_and_what_each_unit_may_read(tmp_path):
     units, _ = plan_units([field], tmp_path, OPTIONS, datetime="2020-01-06/2020-01-11", within=7)
     assert [u.date for u in units] == ["2020-01-06", "2020-01-11"]
     assert [u.options["datetime"] for u in units] == ["2019-12-30/2020-01-13", "2020-01-04/2020-01-18"]
+
+
+@pytest.mark.parametrize(
+    ("span", "days"),
+    [("2020-01-06", ["06"]), ("2020-01-06/..", ["06", "11"]), ("../2020-01-06", ["01", "06"]), ("/2020-01-01", ["01"])],
+)
+def test_dates_mean_what_they_mean_to_remove(tmp_path, span, days):
+    field = write_field(tmp_path / "field")
+    units, _ = plan_units([field], tmp_path, OPTIONS, datetime=span)
+    assert [u.date for u in units] == [f"2020-01-{day}" for day in days]
+    assert [str(day) for day in open_scene(field, datetime=span).dates] == [u.date for u in units]
+
+
+@pytest.mark.parametrize("span", ["soon", "2020-01-01/2020-01-06/2020-01-11"])
+def test_dates_that_are_none_stop_the_plan(tmp_path, span):
+    with pytest.raises(UsageError, match="--datetime"):
+        plan_units([write_field(tmp_path / "field", dates=1)], tmp_path, OPTIONS, datetime=span)
 
 
 def test_a_place_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path):

@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unclouded.batch import stac
 from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
 from unclouded.products.journal import write_file
 from unclouded.products.product import plain
 from unclouded.sample import as_day
-from unclouded.scenes.open import open_scene
+from unclouded.scenes.open import days_within, open_scene
 
 READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap", "verify")  # of remove_clouds
 COLUMNS = {"series", "s1", "place", "dates"}
@@ -101,29 +99,18 @@ def units_of(
 ) -> Iterator[Unit]:
     """The units of one place: one per date wanted. Reads metadata only.
 
-    `datetime`: 'first/last', which dates are restored; `within`: days around each that its unit may read (None: all).
+    `datetime`: 'first/last' or a day, which dates are restored; `within`: days around each that its unit may read (None: all).
     Raises what `open_scene` raises, and InputMissing for a wanted date that is not there.
     """
     reading = {name: options[name] for name in READING if name in options}
     scene = open_scene(series.s2, series.s1 or None, place_id=series.place, **{**reading, "verify": False})
     wanted = [scene.dates[scene.index(as_day(day))] for day in series.dates] or list(scene.dates)
-    for day in _between(wanted, datetime):
+    for day in filter(days_within(datetime), wanted):
         span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
         yield Unit(
             s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
             out=str(out.absolute() / scene.place.id), options=plain({**options, "place": scene.place.id, **span}),
         )  # fmt: skip
-
-
-def _between(days: Sequence[np.datetime64], span: str | None) -> list[np.datetime64]:
-    if span is None:
-        return list(days)
-    first, _, last = span.partition("/")
-    try:
-        low, high = (None if end in ("", "..") else as_day(end) for end in (first, last))
-    except ValueError:
-        raise UsageError(f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31.") from None
-    return [day for day in days if (low is None or day >= low) and (high is None or day <= high)]
 
 
 def plan_units(
@@ -139,8 +126,10 @@ def plan_units(
     """The units of many places, and the places that cannot be read: one bad tile does not stop the others.
 
     `sources`: what `series_of` takes, and STAC (stac.py), whose files lie below `files`; its manifests go to `lists`.
-    Raises InputsContradict where two series would write the same product.
+    Raises UsageError for options that no place can be planned with, InputsContradict where two series would write the same
+    product.
     """
+    days_within(datetime)
     units: list[Unit] = []
     bad: list[tuple[str, UncloudedError]] = []
     found: list[Series] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -137,10 +137,12 @@ def _where(entry: Entry | Path) -> object:
     return entry if isinstance(entry, Path) else entry.name
 
 
-def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
-    if span is None:
-        return images
-    parts = span.split("/")
+def days_within(span: str | None) -> Callable[[np.datetime64], bool]:
+    """Whether a day lies within 'first/last', both included; either may be empty or '..', and one day alone is that day.
+
+    None: every day does. Raises UsageError.
+    """
+    parts = ("", "") if span is None else span.split("/")
     try:
         first, last = (parts[0], parts[-1]) if len(parts) <= 2 else ("?", "?")
         low = None if first in ("", "..") else as_day(first)
@@ -149,7 +151,12 @@ def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
         raise UsageError(
             f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31, or 2018-05-01/.. ."
         ) from None
-    inside = [i for i in images if (low is None or i.date >= low) and (high is None or i.date <= high)]
+    return lambda day: bool((low is None or day >= low) and (high is None or day <= high))
+
+
+def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
+    wanted = days_within(span)
+    inside = [image for image in images if wanted(image.date)]
     if not inside:
         raise InputMissing(
             f"No Sentinel-2 image lies within {span}.", why=f"the series runs from {images[0].date} to {images[-1].date}."
