@@ -65,6 +65,15 @@ def test_dates_that_are_none_stop_the_plan(tmp_path, span):
         plan_units([write_field(tmp_path / "field", dates=1)], tmp_path, OPTIONS, datetime=span)
 
 
+def test_no_place_is_named_out_of_the_folder(tmp_path):
+    write_field(tmp_path / "field", dates=1)
+    (tmp_path / "places.csv").write_text("series,place\nfield,../../evil\nfield,/tmp/a b\nfield,...\n")
+    units, bad = plan_units([tmp_path / "places.csv"], tmp_path / "out", OPTIONS)
+    assert [unit.out for unit in units] == [str(tmp_path / "out" / "evil"), str(tmp_path / "out" / "tmp_a_b")]
+    assert [unit.options["place"] for unit in units] == ["evil", "tmp_a_b"]
+    assert [error.what for _, error in bad] == ["No folder can be named after the place '...'."]
+
+
 def test_a_place_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path):
     (tmp_path / "empty").mkdir()
     units, bad = plan_units([tmp_path / "empty", write_field(tmp_path / "field", dates=1)], tmp_path / "out", OPTIONS)

@@ -45,6 +45,18 @@ def test_a_search_result_on_disk(tmp_path):
     assert product.manifest["pixels"]["dates"] > 0
 
 
+def test_a_collection_names_no_folder_elsewhere(tmp_path):
+    write_field(tmp_path / "field")
+    found = [{**item(day, f"field/{day}", "x"), "collection": name} for day, name in zip(DAYS, ("../../../x", "..", "a"))]
+    for one in found:
+        one["properties"].pop("grid:code")
+    (tmp_path / "found.json").write_text(collection(found))
+    units, bad = planned(tmp_path, tmp_path / "found.json")
+    assert [unit.out for unit in units] == [str(tmp_path / "out" / "x"), str(tmp_path / "out" / "a")]
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["a.json", "x.json"]
+    assert [(where, error.what) for where, error in bad] == [(found[1]["id"], "No folder can be named after the place '..'.")]
+
+
 def test_a_catalogue_on_disk(tmp_path):
     write_field(tmp_path / "field")
     (tmp_path / "tiles").mkdir()

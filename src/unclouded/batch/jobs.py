@@ -100,16 +100,19 @@ def units_of(
     """The units of one place: one per date wanted. Reads metadata only.
 
     `datetime`: 'first/last' or a day, which dates are restored; `within`: days around each that its unit may read (None: all).
-    Raises what `open_scene` raises, and InputMissing for a wanted date that is not there.
+    Raises what `open_scene` raises, InputMissing for a wanted date that is not there, UsageError for a place whose name no
+    folder can have.
     """
     reading = {name: options[name] for name in READING if name in options}
-    scene = open_scene(series.s2, series.s1 or None, place_id=series.place, **{**reading, "verify": False})
+    named = None if series.place is None else stac.place_name(series.place)
+    scene = open_scene(series.s2, series.s1 or None, place_id=named, **{**reading, "verify": False})
+    place = stac.place_name(scene.place.id)
     wanted = [scene.dates[scene.index(as_day(day))] for day in series.dates] or list(scene.dates)
     for day in filter(days_within(datetime), wanted):
         span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
         yield Unit(
             s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
-            out=str(out.absolute() / scene.place.id), options=plain({**options, "place": scene.place.id, **span}),
+            out=str(out.absolute() / place), options=plain({**options, "place": place, **span}),
         )  # fmt: skip
 
 

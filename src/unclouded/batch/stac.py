@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from unclouded.bands import is_band
-from unclouded.errors import InputCorrupt, InputMissing, UncloudedError
+from unclouded.errors import InputCorrupt, InputMissing, UncloudedError, UsageError
 from unclouded.products.journal import write_file
+from unclouded.sample import file_name
 from unclouded.scenes.series import RASTERS, is_safe, kind_of
 
 KINDS = ("FeatureCollection", "Feature", "Catalog", "Collection")
@@ -101,12 +102,22 @@ def _parsed(data: bytes, at: str) -> dict[str, Any]:
 
 
 def place_of(item: Mapping[str, Any]) -> str:
-    """The Sentinel-2 tile of an item, else its collection, else 'place'."""
+    """The Sentinel-2 tile of an item, else its collection as it is written, else 'place'."""
     facts = item.get("properties") or {}
     for text in (facts.get("grid:code"), facts.get("s2:mgrs_tile"), item.get("id")):
         if found := _TILE.search(str(text or "").upper().replace("_", " ").replace("MGRS-", "")):
             return f"T{found.group(1)}"
     return str(item.get("collection") or "place")
+
+
+def place_name(text: str) -> str:
+    """The folder of a place, below the one that is written to. Raises UsageError for a name without a letter to make it of."""
+    if name := file_name(text):
+        return name
+    raise UsageError(
+        f"No folder can be named after the place '{text}'.", why="names are made of A-Z, a-z, 0-9, points and dashes.",
+        do="name it in a table with the columns series and place.",
+    )  # fmt: skip
 
 
 def places(
@@ -120,11 +131,12 @@ def places(
     bad: list[tuple[str, UncloudedError]] = []
     for item in items(source):
         try:
-            row = _row(item, files)
-            rows.setdefault(place_of(item), []).append(row)
+            row, place = _row(item, files), place_of(item)
+            place_name(place)
+            rows.setdefault(place, []).append(row)
         except UncloudedError as error:
             bad.append((str(item.get("id")), error))
-    return [(place, _written(folder / f"{place}.json", some)) for place, some in sorted(rows.items())], bad
+    return [(place, _written(folder / f"{place_name(place)}.json", some)) for place, some in sorted(rows.items())], bad
 
 
 def _written(path: Path, rows: list[dict[str, str]]) -> tuple[Path, ...]:

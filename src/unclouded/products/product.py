@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,7 +43,7 @@ from unclouded.products.legend import COVER_COLOURS, COVER_NAMES, SOURCE_COLOURS
 from unclouded.products.preview import Look, quicklook, step_for
 from unclouded.products.report import Report, render
 from unclouded.products.stac import stac_item
-from unclouded.sample import NO_AGE, Cover, Source, Window, as_day
+from unclouded.sample import NO_AGE, Cover, Source, Window, as_day, file_name
 from unclouded.scenes.scene import Layer, Scene
 from unclouded.workers import in_processes
 
@@ -72,8 +71,7 @@ class Product:
 
 def product_id(place: str, day: np.datetime64) -> str:
     """ID = <place>_<YYYYMMDD>, with the place spelled in letters that any file system takes."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", place).strip("._-")[:80] or "place"
-    return f"{name}_{str(as_day(day)).replace('-', '')}"
+    return f"{file_name(place) or 'place'}_{str(as_day(day)).replace('-', '')}"
 
 
 def planes_of(scene: Scene, layers: Sequence[Layer]) -> tuple[Plane, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -16,7 +15,7 @@ from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import grid_of, opened, overlap
 from unclouded.regrid import lattice_step
-from unclouded.sample import Days, Level, Place, Window, as_day
+from unclouded.sample import Days, Level, Place, Window, as_day, file_name
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
 from unclouded.scenes.mosaic import one_per_day
@@ -296,7 +295,7 @@ def _name(images: Sequence[StoredImage], s2: Paths) -> str:
         return tiles.pop()
     first = _paths(s2)[0].absolute()
     stem = first.name if first.is_dir() else first.stem
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("_.") or "place"
+    return file_name(stem) or "place"
 
 
 def _grid_note(images: Sequence[StoredImage], source: FileSource) -> dict[str, Any]:
