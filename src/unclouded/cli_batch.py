@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unclouded import options
-from unclouded.errors import SomeUnitsFailed
+from unclouded.errors import SomeUnitsFailed, UncloudedError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
@@ -55,6 +55,8 @@ def plan(
     load(chosen["model"], chosen["settings"])
     lists = jobs.with_name(jobs.name + ".series")
     units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within, files=files, lists=lists)
+    if bad and not units:
+        raise bad[0][1] if len(bad) == 1 else _nothing(bad)
     write_jobs(jobs, units)
     places = len({unit.out for unit in units})
     if as_json:
@@ -64,8 +66,16 @@ def plan(
     if bad:
         raise SomeUnitsFailed(
             f"{len(bad)} places or items cannot be read; the others are planned.",
-            why="".join(f"\n  {where}: {error.what}" for where, error in bad),
+            why=_listed(bad),
         )
+
+
+def _listed(bad: list[tuple[str, UncloudedError]]) -> str:
+    return "".join(f"\n  {where}: {error.what}" for where, error in bad)
+
+
+def _nothing(bad: list[tuple[str, UncloudedError]]) -> SomeUnitsFailed:
+    return SomeUnitsFailed(f"None of {len(bad)} places or items can be planned; no job list was written.", why=_listed(bad))
 
 
 def run(

@@ -74,6 +74,22 @@ def test_no_place_is_named_out_of_the_folder(tmp_path):
     assert [error.what for _, error in bad] == ["No folder can be named after the place '...'."]
 
 
+@pytest.mark.parametrize("text", ["garbage", "2020-13-01", "NaT"])
+def test_a_place_with_a_date_that_is_none_is_told_and_the_others_are_planned(tmp_path, text):
+    write_field(tmp_path / "a", dates=1), write_field(tmp_path / "b", dates=1)
+    (tmp_path / "places.csv").write_text(f"series,dates\na,2020-01-01 {text}\nb,2020-01-01\n")
+    units, bad = plan_units([tmp_path / "places.csv"], tmp_path / "out", OPTIONS)
+    assert [unit.name for unit in units] == ["b/2020-01-01"]
+    assert [(where, error.what) for where, error in bad] == [(str(tmp_path / "a"), f"'{text}' is not a date.")]
+
+
+@pytest.mark.parametrize("row", [{"series": ["a"]}, {"series": "a", "dates": ["2020-01-01"]}, {"series": "a", "place": 7}])
+def test_a_table_without_text_is_refused(tmp_path, row):
+    (tmp_path / "places.json").write_text(json.dumps([row]))
+    with pytest.raises(UsageError, match="no text in the column"):
+        plan_units([tmp_path / "places.json"], tmp_path / "out", OPTIONS)
+
+
 def test_a_place_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path):
     (tmp_path / "empty").mkdir()
     units, bad = plan_units([tmp_path / "empty", write_field(tmp_path / "field", dates=1)], tmp_path / "out", OPTIONS)

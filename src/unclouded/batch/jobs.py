@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unclouded.batch import stac
 from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
 from unclouded.products.journal import write_file
@@ -73,24 +75,29 @@ def series_of(path: Path) -> list[Series]:
     return [_row(path.absolute().parent, row) for row in rows]
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() not in (".csv", ".json") or not path.is_file():
         return []
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
-    except (ValueError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise UsageError("The table cannot be read.", where=path, why=str(error)) from error
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _row(home: Path, row: Mapping[str, str]) -> Series:
-    paths = {name: tuple(home / part for part in (row.get(name) or "").split(";") if part) for name in ("series", "s1")}
+def _row(home: Path, row: Mapping[str, Any]) -> Series:
+    texts = {name: "" if row.get(name) is None else row[name] for name in COLUMNS}
+    if wrong := [name for name, text in texts.items() if not isinstance(text, str)]:
+        raise UsageError(
+            f"A row of the table has no text in the column {wrong[0]}.", where=home, why=str(row),
+            do="write paths, names and dates as text; several paths are separated by semicolons, dates by blanks.",
+        )  # fmt: skip
+    paths = {name: tuple(home / part for part in texts[name].split(";") if part) for name in ("series", "s1")}
     if not paths["series"]:
         raise UsageError("A row of the table names no series.", where=home, why=str(dict(row)))
     return Series(
-        s2=paths["series"], s1=paths["s1"], place=row.get("place") or None,
-        dates=tuple((row.get("dates") or "").replace(",", " ").split()),
+        s2=paths["series"], s1=paths["s1"], place=texts["place"] or None, dates=tuple(texts["dates"].replace(",", " ").split()),
     )  # fmt: skip
 
 
@@ -100,20 +107,30 @@ def units_of(
     """The units of one place: one per date wanted. Reads metadata only.
 
     `datetime`: 'first/last' or a day, which dates are restored; `within`: days around each that its unit may read (None: all).
-    Raises what `open_scene` raises, InputMissing for a wanted date that is not there, UsageError for a place whose name no
-    folder can have.
+    Raises what `open_scene` raises, InputMissing for a wanted date that is not there, UsageError for one that is no date and
+    for a place whose name no folder can have.
     """
     reading = {name: options[name] for name in READING if name in options}
     named = None if series.place is None else stac.place_name(series.place)
     scene = open_scene(series.s2, series.s1 or None, place_id=named, **{**reading, "verify": False})
     place = stac.place_name(scene.place.id)
-    wanted = [scene.dates[scene.index(as_day(day))] for day in series.dates] or list(scene.dates)
+    wanted = [scene.dates[scene.index(_day(text))] for text in series.dates] or list(scene.dates)
     for day in filter(days_within(datetime), wanted):
         span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
         yield Unit(
             s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
             out=str(out.absolute() / place), options=plain({**options, "place": place, **span}),
         )  # fmt: skip
+
+
+def _day(text: str) -> np.datetime64:
+    try:
+        day = as_day(text)
+    except ValueError:
+        day = np.datetime64("NaT")
+    if np.isnat(day):
+        raise UsageError(f"'{text}' is not a date.", do="write YYYY-MM-DD in the column dates, several separated by blanks.")
+    return day
 
 
 def plan_units(
@@ -138,7 +155,10 @@ def plan_units(
     found: list[Series] = []
     for source in map(str, sources):
         if stac.is_stac(source):
-            named, missing = stac.places(source, lists.absolute(), files)
+            try:
+                named, missing = stac.places(source, lists.absolute(), files)
+            except UncloudedError as error:
+                named, missing = [], [(source, error)]
             found += [Series(s2=s2, place=place) for place, s2 in named]
             bad += missing
         else:
