@@ -28,7 +28,7 @@ def plan(
     files: Annotated[Path | None, typer.Option(help="Where the files of STAC items lie: <id>.SAFE or <id>/<file>.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
-    mask: Annotated[str, typer.Option(help="auto or a detector.")] = "auto",
+    mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final for its place.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
     max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """List the products to make of many places and dates, one unit per line, for `unclouded run`."""
     from unclouded.batch.jobs import plan_units, write_jobs
-    from unclouded.models import DEFAULT, load
+    from unclouded.models import DEFAULT
 
     chosen: dict[str, Any] = {
         "model": model or DEFAULT, "settings": options.settings(setting), "mask": mask, "screen": screen, "grow": grow,
@@ -52,7 +52,6 @@ def plan(
         "bands": options.names(bands), "level": options.level(level), "offset": options.offset(offset),
         "max_s1_gap": max_s1_gap, "seed": seed,
     }  # fmt: skip
-    load(chosen["model"], chosen["settings"])
     lists = jobs.with_name(jobs.name + ".series")
     units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within, files=files, lists=lists)
     if bad and not units:

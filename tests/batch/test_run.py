@@ -91,7 +91,7 @@ def test_an_output_that_cannot_be_written_is_tried_again_and_then_put_aside(tmp_
 
 
 def test_misuse_is_refused(tmp_path):
-    jobs = planned(tmp_path, ("field", 1))
+    jobs = planned(tmp_path, ("field", 2))
     with pytest.raises(UsageError, match="--executor slurm"):
         run(jobs, executor="slurm")
     with pytest.raises(UsageError, match="--scheduler"):
@@ -118,7 +118,7 @@ def test_dask_on_this_machine_listens_on_loopback_only(tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
-    jobs = planned(tmp_path, ("field", 1))
+    jobs = planned(tmp_path, ("field", 2))
     monkeypatch.setattr("unclouded.batch.dask.CONNECT", "1s")
     with pytest.raises(InputMissing, match="No Dask scheduler"):
         run(jobs, executor="dask", scheduler="tcp://127.0.0.1:1")

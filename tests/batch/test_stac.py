@@ -47,14 +47,15 @@ def test_a_search_result_on_disk(tmp_path):
 
 def test_a_collection_names_no_folder_elsewhere(tmp_path):
     write_field(tmp_path / "field")
-    found = [{**item(day, f"field/{day}", "x"), "collection": name} for day, name in zip(DAYS, ("../../../x", "..", "a"))]
+    named = zip((*DAYS, *DAYS[:2]), ("../../../x", "../../../x", "..", "a", "a"), strict=True)
+    found = [{**item(day, f"field/{day}", "x"), "collection": name} for day, name in named]
     for one in found:
         one["properties"].pop("grid:code")
     (tmp_path / "found.json").write_text(collection(found))
     units, bad = planned(tmp_path, tmp_path / "found.json")
-    assert [unit.out for unit in units] == [str(tmp_path / "out" / "x"), str(tmp_path / "out" / "a")]
+    assert [unit.out for unit in units] == [str(tmp_path / "out" / name) for name in ("x", "x", "a", "a")]
     assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["a.json", "x.json"]
-    assert [(where, error.what) for where, error in bad] == [(found[1]["id"], "No folder can be named after the place '..'.")]
+    assert [(where, error.what) for where, error in bad] == [(found[2]["id"], "No folder can be named after the place '..'.")]
 
 
 def test_a_catalogue_on_disk(tmp_path):
@@ -145,9 +146,9 @@ def test_an_address_that_is_none_leads_nowhere(tmp_path, href):
 )
 def test_a_document_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path, document, said):
     (tmp_path / "bad.json").write_text(json.dumps(document))
-    field = write_field(tmp_path / "field", dates=1)
+    field = write_field(tmp_path / "field", dates=2)
     units, bad = plan_units([tmp_path / "bad.json", field], tmp_path / "out", {"model": "linear"}, lists=tmp_path / "lists")
-    assert [unit.name for unit in units] == ["field/2020-01-01"]
+    assert [unit.name for unit in units] == ["field/2020-01-01", "field/2020-01-06"]
     assert [(where, error.what) for where, error in bad] == [(str(tmp_path / "bad.json"), said)]
 
 

@@ -9,18 +9,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unclouded.batch import stac
+from unclouded.batch.checks import check_place, given_mask, needs_of, settled
 from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
 from unclouded.products.journal import write_file
 from unclouded.products.product import plain
 from unclouded.sample import as_day
 from unclouded.scenes.open import days_within, open_scene
 
-READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap", "verify")  # of remove_clouds
+if TYPE_CHECKING:
+    from unclouded.models.needs import Needs
+
+READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap")  # of remove_clouds
 COLUMNS = {"series", "s1", "place", "dates"}
 
 
@@ -102,20 +106,29 @@ def _row(home: Path, row: Mapping[str, Any]) -> Series:
 
 
 def units_of(
-    series: Series, out: Path, options: Mapping[str, Any], *, datetime: str | None = None, within: int | None = None
+    series: Series,
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    needs: Needs,
+    datetime: str | None = None,
+    within: int | None = None,
 ) -> Iterator[Unit]:
-    """The units of one place: one per date wanted. Reads metadata only.
+    """The units of one place: one per date wanted. Reads metadata only. `needs`: those of the model.
 
     `datetime`: 'first/last' or a day, which dates are restored; `within`: days around each that its unit may read (None: all).
-    Raises what `open_scene` raises, InputMissing for a wanted date that is not there, UsageError for one that is no date and
-    for a place whose name no folder can have.
+    Raises what `open_scene` and `check_place` raise, InputMissing for a wanted date that is not there, UsageError for one that
+    is no date and for a place whose name no folder can have.
     """
-    reading = {name: options[name] for name in READING if name in options}
+    reading = {name: options[name] for name in READING if name in options} | {"given": given_mask(options), "verify": False}
     named = None if series.place is None else stac.place_name(series.place)
-    scene = open_scene(series.s2, series.s1 or None, place_id=named, **{**reading, "verify": False})
+    scene = open_scene(series.s2, series.s1 or None, place_id=named, **reading)
     place = stac.place_name(scene.place.id)
     wanted = [scene.dates[scene.index(_day(text))] for text in series.dates] or list(scene.dates)
-    for day in filter(days_within(datetime), wanted):
+    days = list(filter(days_within(datetime), wanted))
+    if days:
+        check_place(scene, options, needs, spanned=within is not None or "datetime" in options)
+    for day in days:
         span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
         yield Unit(
             s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
@@ -146,10 +159,12 @@ def plan_units(
     """The units of many places, and the places that cannot be read: one bad tile does not stop the others.
 
     `sources`: what `series_of` takes, and STAC (stac.py), whose files lie below `files`; its manifests go to `lists`.
-    Raises UsageError for options that no place can be planned with, InputsContradict where two series would write the same
-    product.
+    Raises UsageError and InputMissing for options that no place can be planned with, InputsContradict where two series would
+    write the same product.
     """
     days_within(datetime)
+    options = settled(options)
+    needs = needs_of(options)
     units: list[Unit] = []
     bad: list[tuple[str, UncloudedError]] = []
     found: list[Series] = []
@@ -165,7 +180,7 @@ def plan_units(
             found += series_of(Path(source))
     for series in found:
         try:
-            units += units_of(series, out, options, datetime=datetime, within=within)
+            units += list(units_of(series, out, options, needs=needs, datetime=datetime, within=within))
         except UncloudedError as error:
             bad.append((str(series.s2[0]), error))
     seen: dict[str, Unit] = {}
