@@ -28,7 +28,9 @@ def plan(
     files: Annotated[Path | None, typer.Option(help="Where the files of STAC items lie: <id>.SAFE or <id>/<file>.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
-    mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final for its place.")] = "auto",
+    mask: Annotated[
+        str, typer.Option(help="auto, a detector (see docs), or a raster file that is final for its place.")
+    ] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
     max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
@@ -84,6 +86,9 @@ def run(
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Units at a time, on this machine.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Also try the units that were put aside.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what was made with other options or from other files; implies --again.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,7 +99,8 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    found = run_jobs(jobs, shard=shard, executor=executor, scheduler=scheduler, workers=workers, again=again, say=say)
+    how: dict[str, Any] = {"executor": executor, "scheduler": scheduler, "workers": workers}
+    found = run_jobs(jobs, shard=shard, again=again, overwrite=overwrite, **how, say=say)
     failed = {unit.name: why for unit, why in found.failed}
     if as_json:
         print(json.dumps({"done": [u.name for u in found.done], "there": [u.name for u in found.there], "failed": failed}))

@@ -17,7 +17,8 @@ from batch.chores import Killer
 from batch.fields import write_field
 from unclouded.batch import dask
 from unclouded.batch.jobs import plan_units, write_jobs
-from unclouded.batch.run import Aside, Summary, is_there, run_jobs
+from unclouded.batch.run import Aside, Summary, run_jobs
+from unclouded.batch.there import is_there
 from unclouded.errors import InputMissing, TryAgain, UsageError
 from unclouded.products.product import load_product
 
@@ -52,7 +53,7 @@ def test_every_unit_is_done_once_whatever_the_shard(tmp_path):
     assert len(products(jobs)) == 5 and not list((tmp_path / "out").glob("*/*.staging"))
 
 
-def test_a_changed_input_makes_the_product_anew(tmp_path):
+def test_a_changed_input_makes_another_product(tmp_path):
     jobs = planned(tmp_path, ("field", 2))
     run(jobs)
     unit = plan_units([tmp_path / "field"], tmp_path / "out", OPTIONS)[0][0]

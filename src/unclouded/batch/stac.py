@@ -64,7 +64,9 @@ def items(source: str) -> Iterator[dict[str, Any] | InputCorrupt]:
         features = _listed(found, "features", at) if found.get("type") == "FeatureCollection" else [found]
         yield from (_item(feature, n, at) for n, feature in enumerate(features, 1) if _may_be_item(feature))
         follow = ("next",) if found.get("type") == "FeatureCollection" else ("child", "item", "items")
-        todo += [where for where in _links(found, at, follow) if is_address(where) == is_address(at)]  # not into the other world
+        todo += [
+            where for where in _links(found, at, follow) if is_address(where) == is_address(at)
+        ]  # not into the other world
 
 
 def _links(found: Mapping[str, Any], at: str, follow: tuple[str, ...]) -> list[str]:

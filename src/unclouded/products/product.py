@@ -34,6 +34,7 @@ from unclouded.products.journal import (
     check_job,
     disk_errors,
     exchange,
+    is_job,
     job_digest,
     sync,
     sync_folder,
@@ -162,7 +163,8 @@ class ProductWriter:
         if self._old.exists() and not (self.final / MANIFEST).exists():
             os.rename(self._old, self.final)
         shutil.rmtree(self._old, ignore_errors=True)
-        if self._resume and _job_of(self.final) == job_digest(self.job):
+        done = self._resume and _job_of(self.final) == job_digest(self.job)
+        if done and not (self._overwrite and _damaged(self.final)):
             self.finished = True
             shutil.rmtree(self.staging, ignore_errors=True)
             return
@@ -172,7 +174,7 @@ class ProductWriter:
                 do="use --overwrite to replace it, or choose another --out.",
             )  # fmt: skip
         job = self.staging / "job.json"
-        if self.staging.exists() and not (job.exists() and self._resume):
+        if self.staging.exists() and not (self._resume and self._may_go_on(job)):
             self._refuse_to_forget(job)
             shutil.rmtree(self.staging)
         if self.staging.exists():
@@ -183,6 +185,10 @@ class ProductWriter:
             write_file(job, json.dumps(self.job, indent=1, sort_keys=True).encode())
         self._journal = Journal(self.staging)
         self.damaged = self._journal.forget_damaged()
+
+    def _may_go_on(self, job: Path) -> bool:
+        """Whether there is a run to continue; one of another job stands in the way, unless it may be overwritten."""
+        return job.exists() and (not self._overwrite or is_job(job, self.job))
 
     def _refuse_to_forget(self, job: Path) -> None:
         if job.exists() and not self._overwrite and (journal := self.staging / "journal.jsonl").exists():
@@ -327,6 +333,14 @@ def _job_of(folder: Path) -> str | None:
         return json.loads((folder / MANIFEST).read_text())["job_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _damaged(folder: Path) -> bool:
+    try:
+        load_product(folder)
+    except (InputMissing, InputCorrupt):
+        return True
+    return False
 
 
 def plain(value: Any) -> Any:
