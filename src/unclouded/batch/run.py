@@ -1,7 +1,7 @@
 """Working off a job list: each unit writes its own product, so any may be repeated, anywhere, at any time.
 
-A unit whose product is there, made as it would make it, is passed over (there.py). One that fails is tried again after a pause, as long as trying again can help;
-then it is put aside with its reason, in a folder beside the job list, and the others go on.
+A unit whose product is there, made as it would make it, is passed over (there.py). One that fails is tried again after a pause, as
+long as trying again can help; then it is put aside with its reason, in a folder beside the job list, and the others go on.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def run_jobs(
     """Work off a job list, or the shard 'i/n' of it, `workers` units at a time.
 
     `executor`: 'local' (processes of this machine) or 'dask' (`scheduler`: its address; None: a cluster on this machine that
-    listens on 127.0.0.1 only). `again`: also try units that were put aside. `overwrite`: do, and replace products and unfinished
-    runs that were made with other options or from other files. Raises UsageError, InputMissing.
+    listens on 127.0.0.1 only). `again`: also try units that were put aside. `overwrite`: do, and replace products and
+    unfinished runs that were made with other options or from other files. Raises UsageError, InputMissing.
     """
     if executor not in ("local", "dask"):
         raise UsageError(f"--executor {executor} is not known.", do="use local or dask.")

@@ -34,7 +34,7 @@ def geometry(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None
 
 
 def area_note(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None) -> str | None:
-    """What is recorded of the area asked for: enough to tell another one; None for everything. Raises what `geometry` raises."""
+    """What is recorded of the area asked for: enough to tell another one; None for everything. Raises as `geometry` does."""
     shape = geometry(aoi, bbox)
     if shape is None:
         return None
