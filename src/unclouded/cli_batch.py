@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unclouded import options
-from unclouded.errors import SomeUnitsFailed
+from unclouded.errors import SomeUnitsFailed, UncloudedError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
@@ -23,12 +23,14 @@ def plan(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<place>/<date>/.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="The job list to write.")] = Path("jobs.jsonl"),
-    datetime: Annotated[str | None, typer.Option(help="Restore only dates within a/b, e.g. 2018-04-01/2018-09-30.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="Restore only dates within a/b (a alone: that day).")] = None,
     within: Annotated[int | None, typer.Option(min=1, help="Days around its date that a unit may read; default: all.")] = None,
     files: Annotated[Path | None, typer.Option(help="Where the files of STAC items lie: <id>.SAFE or <id>/<file>.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, name=value. Repeatable.")] = None,
-    mask: Annotated[str, typer.Option(help="auto or a detector.")] = "auto",
+    mask: Annotated[
+        str, typer.Option(help="auto, a detector (see docs), or a raster file that is final for its place.")
+    ] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
     max_age: Annotated[
@@ -46,7 +48,7 @@ def plan(
 ) -> None:
     """List the products to make of many places and dates, one unit per line, for `unclouded run`."""
     from unclouded.batch.jobs import plan_units, write_jobs
-    from unclouded.models import DEFAULT, load
+    from unclouded.models import DEFAULT
     from unclouded.ready import limits_of
 
     chosen: dict[str, Any] = {
@@ -57,9 +59,10 @@ def plan(
         "max_s1_gap": max_s1_gap, "seed": seed,
     }  # fmt: skip
     limits_of(max_age, max_sigma, fill_nodata)
-    load(chosen["model"], chosen["settings"])
     lists = jobs.with_name(jobs.name + ".series")
     units, bad = plan_units(sources, out, chosen, datetime=datetime, within=within, files=files, lists=lists)
+    if bad and not units:
+        raise bad[0][1] if len(bad) == 1 else _nothing(bad)
     write_jobs(jobs, units)
     places = len({unit.out for unit in units})
     if as_json:
@@ -69,8 +72,16 @@ def plan(
     if bad:
         raise SomeUnitsFailed(
             f"{len(bad)} places or items cannot be read; the others are planned.",
-            why="".join(f"\n  {where}: {error.what}" for where, error in bad),
+            why=_listed(bad),
         )
+
+
+def _listed(bad: list[tuple[str, UncloudedError]]) -> str:
+    return "".join(f"\n  {where}: {error.what}" for where, error in bad)
+
+
+def _nothing(bad: list[tuple[str, UncloudedError]]) -> SomeUnitsFailed:
+    return SomeUnitsFailed(f"None of {len(bad)} places or items can be planned; no job list was written.", why=_listed(bad))
 
 
 def run(
@@ -80,6 +91,9 @@ def run(
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Units at a time, on this machine.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Also try the units that were put aside.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what was made with other options or from other files; implies --again.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,7 +104,8 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    found = run_jobs(jobs, shard=shard, executor=executor, scheduler=scheduler, workers=workers, again=again, say=say)
+    how: dict[str, Any] = {"executor": executor, "scheduler": scheduler, "workers": workers}
+    found = run_jobs(jobs, shard=shard, again=again, overwrite=overwrite, **how, say=say)
     failed = {unit.name: why for unit, why in found.failed}
     if as_json:
         print(json.dumps({"done": [u.name for u in found.done], "there": [u.name for u in found.there], "failed": failed}))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.bands import band_name
 from unclouded.budget import BLOCK, Budget, afford
 from unclouded.errors import InputMissing, UsageError
 from unclouded.models import DEFAULT, weights_file
@@ -131,13 +132,12 @@ def remove_clouds(
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
         near = remover.needs.masks == "near"
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget, lazily=near)
-        trained = weights_file(model, weights)
-        options = {
-            "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(trained)] if trained else []),
-            "mask": str(mask), "screen": screen, "grow": grow,
-            "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
-            "fast": fast, "device": computing_on(remover),
-        }  # fmt: skip
+        options = job_options(
+            model=model, settings=settings, weights=weights, fast=fast, mask=mask, screen=screen, grow=grow, max_age=max_age,
+            max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=resolution, aoi=aoi, bbox=bbox, datetime=datetime,
+            bands=bands, level=level, offset=offset, s1_unit=s1_unit, s1_calibration=s1_calibration, max_s1_gap=max_s1_gap,
+            seed=seed,
+        ) | {"device": computing_on(remover)}  # fmt: skip
         if scene_model is None and any(hides(scene, day, limits) for day in dates):
             remover = surveyed(remover, scene, Path(scratch), workers=budget.workers)
         products = [
@@ -147,6 +147,27 @@ def remove_clouds(
             for day in dates
         ]  # fmt: skip
     return products if all_dates else products[0]
+
+
+def job_options(**given: Any) -> dict[str, Any]:
+    """What decides the pixels, of the options of `remove_clouds`, each in one spelling, so that two jobs can be compared.
+
+    The device is not among them: its name is known where the model is. Raises UncloudedError for an area that cannot be read.
+    """
+    from unclouded.scenes.area import area_note
+
+    names = (
+        "model", "screen", "grow", "max_age", "max_sigma", "fill_nodata", "resolution", "seed", "fast",
+        "level", "offset", "s1_unit", "s1_calibration", "max_s1_gap", "datetime",
+    )  # fmt: skip
+    bands, trained = given["bands"], weights_file(given["model"], given["weights"])
+    return {name: given[name] for name in names} | {
+        "settings": dict(given["settings"] or {}),
+        "weights": fingerprints([str(trained)] if trained else []),
+        "mask": str(given["mask"]),
+        "bands": None if bands is None else [band_name(band) for band in bands],
+        "area": area_note(given["aoi"], given["bbox"]),
+    }
 
 
 def restore(

@@ -7,6 +7,7 @@ travel in `Place.bands`. NumPy up to `Sample`, Torch from `Batch` on (imported o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -136,6 +137,11 @@ def as_day(day: Any) -> np.datetime64:
         return np.datetime64(day, "D")
     except (ValueError, OverflowError):
         raise RecordError(f"'{day}' is not a date.", do="write it as YYYY-MM-DD.") from None
+
+
+def file_name(text: str) -> str:
+    """A name in letters that any file system takes, one part of a path and no step out of it; "" where none are left."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("._-")[:80]
 
 
 def as_days(dates: Sequence[date | str | np.datetime64] | NDArray[Any]) -> Days:

@@ -176,6 +176,14 @@ def test_an_unfinished_run_is_continued_refused_or_started_anew(tmp_path):
     assert anew.manifest["digest"] == whole.manifest["digest"]
 
 
+def test_a_run_that_may_overwrite_goes_on_with_its_own_blocks_only(tmp_path):
+    scene = mixed(60, 66)
+    for job, left in (({"model": "made"}, 5), ({"model": "another"}, 9)):
+        some_blocks(tmp_path, scene, 4, overwrite=True)
+        with ProductWriter(tmp_path, scene, DATE, job=job, block=24, resume=True, overwrite=True) as writer:
+            assert len(writer.todo()) == left
+
+
 def test_a_run_without_a_block_leaves_nothing(tmp_path):
     scene = mixed(30, 30)
     with pytest.raises(ValueError, match="a reader failed"), ProductWriter(tmp_path, scene, DATE, job={}, block=24):

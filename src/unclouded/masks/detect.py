@@ -80,8 +80,7 @@ def detect(
 
     Raises UsageError for an unknown detector or a margin that is no length, InputUnsupported where no detector fits.
     """
-    if not 0 <= grow < inf or block < 1:  # NaN is refused, too
-        raise UsageError(f"grow is {grow} m and block {block} pixels; expected 0 or more metres, and 1 or more.")
+    check_margin(grow, block)
     bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)  # neither radar nor old masks are read
     wanted = None if targets is None else {as_day(t) for t in targets}
     chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
@@ -120,6 +119,12 @@ def detect(
         for layer in maps:
             layer[:] = decided(layer)
     return replace(scene.with_masks(masks), decisions={**scene.decisions, "masks": record})
+
+
+def check_margin(grow: float, block: int = BLOCK) -> None:
+    """Refuse a margin in metres, or a block, that cannot be. Raises UsageError."""
+    if not 0 <= grow < inf or block < 1:  # NaN is refused, too
+        raise UsageError(f"grow is {grow} m and block {block} pixels; expected 0 or more metres, and 1 or more.")
 
 
 def _is_little(detected: Sequence[NDArray[np.uint8]], final: NDArray[np.bool_]) -> bool:

@@ -39,6 +39,14 @@ def geometry(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None
     return None if aoi is None else _read(aoi)
 
 
+def area_note(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None) -> str | None:
+    """What is recorded of the area asked for: enough to tell another one; None for everything. Raises as `geometry` does."""
+    shape = geometry(aoi, bbox)
+    if shape is None:
+        return None
+    return f"{shape.geom_type}, SHA-256 {hashlib.sha256(f'{shape.crs} {shape.wkt}'.encode()).hexdigest()[:16]}"
+
+
 def _box(bbox: Sequence[float | str]) -> Geometry:
     from odc.geo import geom
 

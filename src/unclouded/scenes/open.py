@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,7 @@ from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import overlap
 from unclouded.regrid import lattice_step
-from unclouded.sample import Days, Level, Place, Window, as_day
+from unclouded.sample import Days, Level, Place, Window, as_day, file_name
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
 from unclouded.scenes.given import Masks, check_masks, mask_kinds, with_masks
@@ -141,10 +140,12 @@ def _where(entry: Entry | Path) -> object:
     return entry if isinstance(entry, Path) else entry.name
 
 
-def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
-    if span is None:
-        return images
-    parts = span.split("/")
+def days_within(span: str | None) -> Callable[[np.datetime64], bool]:
+    """Whether a day lies within 'first/last', both included; either may be empty or '..', and one day alone is that day.
+
+    None: every day does. Raises UsageError.
+    """
+    parts = ("", "") if span is None else span.split("/")
     try:
         first, last = (parts[0], parts[-1]) if len(parts) <= 2 else ("?", "?")
         low = None if first in ("", "..") else as_day(first)
@@ -153,7 +154,12 @@ def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
         raise UsageError(
             f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31, or 2018-05-01/.. ."
         ) from None
-    inside = [i for i in images if (low is None or i.date >= low) and (high is None or i.date <= high)]
+    return lambda day: bool((low is None or day >= low) and (high is None or day <= high))
+
+
+def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
+    wanted = days_within(span)
+    inside = [image for image in images if wanted(image.date)]
     if not inside:
         raise InputMissing(
             f"No Sentinel-2 image lies within {span}.", why=f"the series runs from {images[0].date} to {images[-1].date}."
@@ -270,7 +276,7 @@ def _name(images: Sequence[StoredImage], s2: Paths) -> str:
     stem = first.name if first.is_dir() else first.stem
     if first.suffix.lower() in RASTERS:
         stem = stem_of(first) or first.parent.name
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("_.") or "place"
+    return file_name(stem) or "place"
 
 
 def _grid_note(images: Sequence[StoredImage], source: FileSource) -> dict[str, Any]:
