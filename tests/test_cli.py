@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from batch.fields import write_field
 from unclouded.cli import app
 
 
@@ -68,6 +69,25 @@ def test_every_command_explains_itself():
         (["remove", ".", "--out", "y", "--model", "dsen2cr"], 2, "needs trained weights"),
         (["remove", ".", "--out", "y", "--device", "tpu"], 2, "--device tpu is not known"),
         (["remove", ".", "--out", "y", "--device", "cuda"], 2, "'scene' computes on the processor"),
+        (["remove", ".", "--out", "y", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["mask", ".", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["demo", "--date", "garbage"], 2, "--date garbage is not a date"),
+        (["remove", ".", "--out", "y", "--seed", "-1"], 2, "'--seed'"),
+        (["demo", "--seed", "-1"], 2, "'--seed'"),
+        (["plan", ".", "--out", "y", "--seed", "-1"], 2, "'--seed'"),
+        (["remove", ".", "--out", "y", "--grow", "nan"], 2, "--grow nan is not a number from 0 on"),
+        (["mask", ".", "--grow", "inf"], 2, "--grow inf is not a number from 0 on"),
+        (["remove", ".", "--out", "y", "--max-age", "-5"], 2, "'--max-age'"),
+        (["plan", ".", "--out", "y", "--max-age", "-5"], 2, "'--max-age'"),
+        (["plan", ".", "--out", "y", "--max-sigma", "nan"], 2, "--max-sigma nan is not a number from 0 on"),
+        (["remove", "https://x.org/s", "--out", "y", "--date", "2020-01-01"], 14, "'https://x.org/s' is not a local file"),
+        (["mask", "https://x.org/s"], 14, "'https://x.org/s' is not a local file"),
+        (["info", "https://x.org/s"], 14, "'https://x.org/s' is not a local file"),
+        (["demo", "--data", "https://x.org/s", "--date", "2020-01-01"], 14, "'https://x.org/s' is not a local file"),
+        (["adapt", "utilise", "--scene", "https://x.org/s", "--out", "y"], 14, "'https://x.org/s' is not a local file"),
+        (["data", "build", "https://x.org/s", "--out", "y"], 14, "'https://x.org/s' is not a local file"),
+        (["remove", ".", "--out", "y", "--bands", "B02,B03,b2"], 2, "names B02 twice"),
+        (["plan", ".", "--out", "y", "--grow", "nan"], 2, "--grow nan is not a number from 0 on"),
     ],
 )
 def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):
@@ -77,6 +97,21 @@ def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_pat
     assert shown.returncode == code, shown.stderr
     assert words in shown.stderr and "Traceback" not in shown.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_radar_at_an_address_is_refused(tmp_path):
+    field = write_field(tmp_path / "field", dates=1)
+    shown = run("remove", str(field), "--s1", "https://x.org/s1", "--out", str(tmp_path / "out"))
+    assert shown.returncode == 14 and "'https://x.org/s1' is not a local file" in shown.stderr
+
+
+def test_quiet_leaves_the_results_as_its_help_says(tmp_path):
+    field = write_field(tmp_path / "field", dates=2, size=(24, 24))
+    shown = run("remove", str(field), "--date", "2020-01-01", "--out", str(tmp_path / "out"), "--model", "nearest", "-q")
+    assert shown.stdout.splitlines()[0] == f"wrote {tmp_path / 'out' / '2020-01-01'}" and shown.stderr == ""
+    for name in (["remove"], ["demo"], ["run"], ["data", "build"]):
+        told = " ".join(CliRunner().invoke(app, [*name, "--help"]).stdout.split())
+        assert "No progress on stderr; results and errors remain." in told
 
 
 def test_doctor_and_models_speak_json():

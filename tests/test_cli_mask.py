@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from unclouded.cli import app
 from unclouded.datasets.simulated import simulate, write_series
+from unclouded.errors import UsageError
 from unclouded.raster import create_raster, open_raster
 from unclouded.sample import HIDING, Cover
 
@@ -51,3 +52,18 @@ def test_a_file_without_a_date_just_works(tmp_path):
     with open_raster(out) as raster:
         found, true = (np.isin(classes, (Cover.THIN, Cover.THICK)) for classes in (raster.read(1), place.cover[2]))
     assert true.any() and (found == true).mean() > 0.9  # with the sun unknown, few of the shadows are found
+
+
+def test_neither_an_image_nor_unasked_a_mask_is_replaced(tmp_path):
+    place = simulate(seed=2, size=(48, 60), dates=DATES, cover=[0.0, 0.0, 0.5, 0.0], classes="exact")
+    write_series(place, tmp_path / "fields")
+    image, out = tmp_path / "fields" / DATES[2] / "s2.tif", tmp_path / "mask.tif"
+    before = image.read_bytes()
+    command = ["mask", str(tmp_path / "fields"), "--date", DATES[2], "--grow", "0", "-o"]
+    done = CliRunner().invoke(app, [*command, str(image), "--overwrite"])
+    assert isinstance(done.exception, UsageError) and "made from" in str(done.exception) and image.read_bytes() == before
+    assert CliRunner().invoke(app, [*command, str(out)]).exit_code == 0
+    first = out.read_bytes()
+    again = CliRunner().invoke(app, [*command, str(out)])
+    assert isinstance(again.exception, UsageError) and out.read_bytes() == first
+    assert CliRunner().invoke(app, [*command, str(out), "--overwrite"]).exit_code == 0

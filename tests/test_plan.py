@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from batch.fields import write_field
+from scenes.test_series import box, dn, put
 from unclouded import plan
 from unclouded.budget import afford, copying
-from unclouded.errors import BudgetTooSmall
+from unclouded.errors import BudgetTooSmall, InputMissing
 from unclouded.models import load, weights
 from unclouded.models.seq2point import Config, Seq2Point
 from unclouded.models.zoo import network
 from unclouded.plan import COSTS, Glimpse, _mask_seconds, _rims, _spread, estimate, pace
 from unclouded.products import product as product_module
-from unclouded.raster import create_raster
+from unclouded.raster import create_raster, grid_of, open_raster
 from unclouded.remove import remove_clouds
 from unclouded.scenes.open import open_scene
 
@@ -78,6 +79,47 @@ def test_a_budget_is_checked_before_anything_is_done(field):
     scene = open_scene(field)
     with pytest.raises(BudgetTooSmall):
         estimate(scene, scene.dates[:1], "linear", memory=100 << 20)
+
+
+def test_pixels_without_data_count_where_they_are_to_be_filled(tmp_path):
+    folder = write_field(tmp_path / "field", dates=3, size=(210, 150))
+    with open_raster(folder / "2020-01-06" / "s2.tif") as file:
+        counts, profile = file.read(), file.profile
+        names, tags, grid = file.descriptions, file.tags(), grid_of(file)
+    counts[:, 100:] = 0
+    with create_raster(
+        folder / "2020-01-06" / "s2.tif", height=210, width=150, count=3, dtype=profile["dtype"], grid=grid, nodata=0,
+        descriptions=names, tags={"PROCESSING_LEVEL": tags["PROCESSING_LEVEL"]},
+    ) as file:  # fmt: skip
+        file.write(counts)
+    scene = open_scene(folder)
+    days = [scene.dates[1]]
+    bare, filled = (estimate(scene, days, "linear", fill_nodata=fill)["hidden"] for fill in (False, True))
+    made = remove_clouds(folder, tmp_path / "out", date=days[0], model="linear", fill_nodata=True)
+    rebuilt = 1 - made.manifest["pixels"]["observed"] / (210 * 150)
+    assert bare < 0.2 and rebuilt > 0.55
+    assert filled == pytest.approx(rebuilt, abs=0.02)
+
+
+def test_one_file_for_all_bands_is_larger(tmp_path, monkeypatch):
+    for n, day in enumerate(("2018-05-21", "2018-05-26")):
+        for k, band in enumerate(("B02", "B03", "B04")):
+            put(tmp_path / day / f"{band}.tif", dn(n + k, 1), names=(band,))
+        put(tmp_path / day / "B11.tif", dn(n + 5, 1, (12, 15)), grid=box(12, 15, 20), names=("B11",))
+    scene = open_scene(tmp_path)
+    monkeypatch.setattr("unclouded.plan.MIB", 1)
+    native, joined = (estimate(scene, [scene.dates[0]], "nearest", resolution=r)["write_mib"] for r in (None, 10))
+    assert joined - native == 2 * (24 * 30 - 12 * 15)  # bytes of B11, repeated on the 10 m grid
+
+
+def test_what_an_earlier_run_learned_is_not_studied_again(tmp_path, field):
+    remove_clouds(field, tmp_path / "out", date="2020-01-06")
+    scene = open_scene(field)
+    seconds = estimate(scene, [scene.dates[1]], "scene")["cpu_seconds"]["study"]
+    said = estimate(scene, [scene.dates[1]], "scene", scene_model=tmp_path / "out")
+    assert seconds > 0 == said["cpu_seconds"]["study"]
+    with pytest.raises(InputMissing, match="no scene model here"):
+        estimate(scene, [scene.dates[0]], "scene", scene_model=tmp_path / "out")
 
 
 def test_a_trained_network_says_what_it_holds_and_where_it_computes(tmp_path, field):

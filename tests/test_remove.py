@@ -25,7 +25,8 @@ from unclouded.models.single_date import has_bfloat16
 from unclouded.products.fill import Limits
 from unclouded.products.product import Product, load_product
 from unclouded.raster import open_raster
-from unclouded.remove import quickened, remove_clouds, restore
+from unclouded.ready import quickened
+from unclouded.remove import remove_clouds, restore
 from unclouded.sample import Cover, Place, Sample, Source, as_days
 from unclouded.scenes.scene import Scene
 

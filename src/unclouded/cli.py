@@ -36,8 +36,10 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_models.app, name="models")
 
+WARNINGS = 10  # printed; all are in the manifest
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
 
 
 def main() -> None:
@@ -74,9 +76,9 @@ def _top(
 
 @app.command()
 def remove(
-    series: Annotated[list[Path], typer.Argument(help="A series folder, a manifest, GeoTIFFs, .SAFE or .SAFE.zip.")],
+    series: Annotated[list[str], typer.Argument(help="A series folder, a manifest, GeoTIFFs, .SAFE or .SAFE.zip.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write products to: OUT/<date>/.")],
-    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    s1: Annotated[list[str] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore, YYYY-MM-DD.")] = None,
     all_dates: Annotated[bool, typer.Option("--all-dates", help="Restore every date of the series.")] = False,
     model: Annotated[str | None, typer.Option(help="A method (see `unclouded models`), a run's folder or weights.")] = None,
@@ -92,7 +94,9 @@ def remove(
     mask: Annotated[str, typer.Option(help="auto, a detector (see docs), or a raster file that is final.")] = "auto",
     screen: Annotated[bool, typer.Option(help="Look for missed clouds by comparing the dates.")] = True,
     grow: Annotated[float, typer.Option(help="Metres by which detected clouds are widened.")] = 20.0,
-    max_age: Annotated[int | None, typer.Option(help="Refuse pixels whose nearest clear date is further, in days.")] = None,
+    max_age: Annotated[
+        int | None, typer.Option(min=0, help="Refuse pixels whose nearest clear date is further, in days.")
+    ] = None,
     max_sigma: Annotated[float | None, typer.Option(help="Refuse pixels less sure than this, in reflectance.")] = None,
     fill_nodata: Annotated[bool, typer.Option("--fill-nodata", help="Also rebuild where the date has no data.")] = False,
     res: Annotated[int | None, typer.Option(help="10: one image on the 10 m grid instead of one per native size.")] = None,
@@ -109,7 +113,7 @@ def remove(
     max_s1_gap: Annotated[int, typer.Option(help="Pair radar within this many days.")] = 6,
     verify: Annotated[bool, typer.Option(help="Check the digests of SAFE products.")] = True,
     place: Annotated[str | None, typer.Option(help="Name of the place, used in file names.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
     memory: Annotated[str | None, typer.Option(help="What all processes together may take, e.g. 4GiB.")] = None,
     zarr: Annotated[Path | None, typer.Option(help="Also write all products as one Zarr v3 group.")] = None,
@@ -132,17 +136,37 @@ def remove(
         "s1_calibration": options.choice("--s1-calibration", s1_calibration, ("sigma0", "gamma0")), "max_s1_gap": max_s1_gap,
     }  # fmt: skip
     name, chosen, limit = model or DEFAULT, options.settings(setting), options.size(memory)
+    date, grow = options.day(date), options.from_zero("--grow", grow)
+    if zarr is not None:
+        from unclouded.products.series import check_zarr
+
+        check_zarr(zarr, overwrite=overwrite)
     if dry_run:
         from unclouded.plan import estimate
+        from unclouded.ready import check_work, limits_of, loaded
         from unclouded.remove import chosen_dates, given_masks
         from unclouded.scenes.open import open_scene
 
+        limits, remover = limits_of(max_age, max_sigma, fill_nodata), loaded(name, chosen, weights, device=device, fast=fast)
         given = given_masks(mask, date, all_dates)
-        scene = open_scene(series, s1 or None, **reading, verify=False, given=given)
-        how: dict[str, Any] = {"mask": mask if given is None else "auto", "screen": screen, "grow": grow, "device": device}
-        report = estimate(
-            scene, chosen_dates(scene, date, all_dates), name, chosen, weights, **how, memory=limit, workers=workers
+        on = None if all_dates else date
+        scene = open_scene(series, s1 or None, **reading, verify=False, place_id=place, given=given, on=on)
+        days = chosen_dates(scene, date, all_dates)
+        check_work(
+            remover,
+            scene,
+            days,
+            out,
+            limits=limits,
+            resolution=res,
+            scene_model=scene_model,
+            overwrite=overwrite,
+            resume=resume,
         )
+        report = estimate(
+            scene, days, name, chosen, weights, mask=mask if given is None else "auto", screen=screen, grow=grow, device=device,
+            fill_nodata=fill_nodata, resolution=res, scene_model=scene_model, memory=limit, workers=workers,
+        )  # fmt: skip
         print(json.dumps(report, indent=2) if as_json else lines(report))
         return
     if workers == 1:
@@ -158,29 +182,31 @@ def remove(
         from unclouded.products.series import write_zarr
 
         write_zarr(made, zarr, overwrite=overwrite)
+    _warn(made, quiet)
     _report(made, as_json=as_json, verbose=verbose)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("demo-out"),
-    data: Annotated[Path | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
+    data: Annotated[str | None, typer.Option(help="A real series folder instead of the simulated place.")] = None,
     date: Annotated[str | None, typer.Option(help="The date to restore; default: one about half covered.")] = None,
     model: Annotated[str | None, typer.Option(help="The method; see `unclouded models`.")] = None,
-    seed: Annotated[int, typer.Option(help="Another simulated place.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Another simulated place.")] = 7,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the main job on a simulated place (or on --data DIR) and say what was written and how to look at it."""
     from unclouded.demo import run_demo
 
-    product = run_demo(out, data=data, date=date, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
+    day = options.day(date)
+    product = run_demo(out, data=data, date=day, model=model, seed=seed, progress=_bar(quiet), say=_say(quiet))
     _report([product], as_json=as_json, verbose=False)
 
 
 @app.command()
 def mask(
-    scenes: Annotated[list[Path], typer.Argument(help="A .SAFE, GeoTIFFs, or a series (then screening compares the dates).")],
+    scenes: Annotated[list[str], typer.Argument(help="A .SAFE, GeoTIFFs, or a series (then screening compares the dates).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The GeoTIFF to write.")] = Path("mask.tif"),
     date: Annotated[str | None, typer.Option(help="The date, if there are several.")] = None,
     detector: Annotated[str, typer.Option(help="auto, or a name; a wrong one lists them.")] = "auto",
@@ -189,6 +215,7 @@ def mask(
     bands: Annotated[str | None, typer.Option(help="Bands to use, or names of the bands of files without.")] = None,
     level: Annotated[str | None, typer.Option(help="L1C or L2A, where the files do not say.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: as many as cores, if there is work.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing mask.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the cloud and shadow classes of a scene, and the detector's probability where it has one, as COGs."""
@@ -196,12 +223,14 @@ def mask(
 
     from unclouded.budget import crew
     from unclouded.masks.detect import detect, scores
-    from unclouded.products.mask import write_mask
+    from unclouded.products.mask import check_mask, write_mask
     from unclouded.remove import chosen_dates
     from unclouded.scenes.open import open_scene
 
+    day, grow = options.day(date), options.from_zero("--grow", grow)
     scene = open_scene(scenes, bands=options.names(bands), level=options.level(level), undated=True)
-    days = chosen_dates(scene, date, all_dates=False)
+    check_mask(out, scene, overwrite=overwrite)
+    days = chosen_dates(scene, day, all_dates=False)
     i, count = scene.index(days[0]), crew(scene, workers)
 
     def probability(window: Window) -> Any:
@@ -223,9 +252,7 @@ def mask(
 
 
 @app.command()
-def info(
-    path: Annotated[Path, typer.Argument(help="A file, a folder, a .SAFE or a .SAFE.zip.")], as_json: Json = False
-) -> None:
+def info(path: Annotated[str, typer.Argument(help="A file, a folder, a .SAFE or a .SAFE.zip.")], as_json: Json = False) -> None:
     """Tell what a file or folder is: sensor, level, baseline, offset decision, bands, dates, cover."""
     from unclouded.scenes.describe import describe
 
@@ -261,6 +288,16 @@ def _report(products: list[Product], *, as_json: bool, verbose: bool) -> None:
         page = next(iter(products[-1].folder.glob("*.html")), None)
         if page is not None:
             print(f"look at {page} in a browser")
+
+
+def _warn(products: list[Product], quiet: bool) -> None:
+    """What is worth a second look about the inputs, once for all products, on stderr."""
+    found = [str(text) for p in products for text in p.manifest.get("decisions", {}).get("warnings", ())]
+    once = [] if quiet else list(dict.fromkeys(found))
+    for text in once[:WARNINGS]:
+        print(f"warning: {text}", file=sys.stderr)
+    if len(once) > WARNINGS:
+        print(f"warning: and {len(once) - WARNINGS} more: see -v or the manifest", file=sys.stderr)
 
 
 def _bar(quiet: bool) -> Any:

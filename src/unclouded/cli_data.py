@@ -31,13 +31,13 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; results and errors remain.")]
 Root = Annotated[Path, typer.Argument(help="The folder that holds the ROIs... folders.")]
 Roots = Annotated[list[Path], typer.Argument(help="Folders that hold ROIs... folders; several are also compared.")]
 Splits = Annotated[Path | None, typer.Option(help="A csv roi,split,source instead of ROOT/splits.csv or the official table.")]
 Rule = Annotated[str, typer.Option(help="exact, or as_published_substring: how the loaders in circulation match (it leaks).")]
 Detector = Annotated[str | None, typer.Option(help="The cloud detector that tells covers; default: the first that fits.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that draws.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")]
 
 
 @app.command()
@@ -153,10 +153,10 @@ def download(
 
 @app.command()
 def build(
-    series: Annotated[list[Path], typer.Argument(help="One place each: a series folder, a manifest, a .SAFE.")],
+    series: Annotated[list[str], typer.Argument(help="One place each: a series folder, a manifest, a .SAFE.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new data set; must hold none yet.")],
     layout: Annotated[str, typer.Option(help="triplets as SEN12MS-CR, or series as SEN12MS-CR-TS.")] = "triplets",
-    s1: Annotated[list[Path] | None, typer.Option(help="Radar of a single place, where it does not lie beside it.")] = None,
+    s1: Annotated[list[str] | None, typer.Option(help="Radar of a single place, where it does not lie beside it.")] = None,
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
     stride: Annotated[int | None, typer.Option(help="Pixels from patch to patch (128: half overlap); default: none.")] = None,
     region: Annotated[int, typer.Option(help="Side of a region in pixels; a region belongs to one split.")] = 2560,
@@ -230,7 +230,7 @@ def stats(
     print(f"wrote {out / 'stats.csv'} and {out / 'stats.png'}")
 
 
-def _scene(path: Path, s1: list[Path] | None, bands: str | None, kind: str, mask: str, scratch: Path) -> Scene:
+def _scene(path: str, s1: list[str] | None, bands: str | None, kind: str, mask: str, scratch: Path) -> Scene:
     """One place, with its clouds where triplets are to be chosen by them."""
     from unclouded.masks.detect import detect
     from unclouded.scenes.open import open_scene

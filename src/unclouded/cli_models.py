@@ -14,6 +14,7 @@ from unclouded.text import lines
 
 app = typer.Typer(help="List the methods with what each needs; import and export weights.", rich_markup_mode=None)
 
+TOLD = "A setting that the file does not tell (uncrtaints: scale_by, variance; utilise: heads), name=value. Repeatable."
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -59,9 +60,8 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The authors' file: .hdf5 or .pth.")],
     kind: Annotated[str, typer.Option("--from", help="What it is: see the error message of a wrong name for the list.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
-    setting: Annotated[list[str] | None, typer.Option(
-        "--set", help="A setting that the file does not tell (uncrtaints: scale_by, variance; utilise: heads), name=value.")] = None,
-) -> None:  # fmt: skip
+    setting: Annotated[list[str] | None, typer.Option("--set", help=TOLD)] = None,
+) -> None:
     """Turn an authors' published weights into a safe file. Read in a child process; nothing in the file is ever executed."""
     from unclouded.models.published import PUBLISHED, import_file
     from unclouded.options import settings

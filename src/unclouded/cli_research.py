@@ -37,7 +37,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     store: Annotated[bool, typer.Option("--store", help="Keep every prediction as a GeoTIFF.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Score models on a data set under one protocol, with intervals over regions; resumes where it stopped."""
@@ -133,12 +133,12 @@ def _stepped(state: State) -> None:
 
 def adapt(
     model: Annotated[str, typer.Argument(help="A run's folder, weights, or a network's name (then it starts untrained).")],
-    scene: Annotated[list[Path], typer.Option("--scene", help="The series to learn from, as for `remove`. Repeatable.")],
+    scene: Annotated[list[str], typer.Option("--scene", help="The series to learn from, as for `remove`. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new weights; use it as `remove --model FOLDER`.")],
-    s1: Annotated[list[Path] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
+    s1: Annotated[list[str] | None, typer.Option(help="Sentinel-1: a folder, a manifest or files. Repeatable.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting of an untrained network, name=value.")] = None,
     steps: Annotated[int, typer.Option(help="At most so many steps.")] = 400,
-    seed: Annotated[int, typer.Option(help="Seed of everything that draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that draws.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a network on your own place, without cloud-free truth: hidden clear pixels teach it; held-out ones judge."""

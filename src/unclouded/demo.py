@@ -29,7 +29,7 @@ PLAIN = ("linear", "mosaic", "least-cloudy")  # what the result is set beside
 def run_demo(
     out: Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     date: str | None = None,
     model: str | None = None,
     seed: int = 7,
@@ -83,7 +83,7 @@ def _rmse(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean((guess - truth) ** 2)))
 
 
-def _half_covered(series: Path) -> str:
+def _half_covered(series: str | Path) -> str:
     scene = detect(open_scene(series))
     assert scene.masks is not None
     share = HIDING[np.asarray(scene.masks)].mean((1, 2))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
+from math import inf
 from typing import Any
 
+from unclouded.bands import band_name, is_band
 from unclouded.errors import UsageError
 
 
@@ -24,8 +27,31 @@ def settings(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def names(text: str | None) -> list[str] | None:
-    """B02,B03 -> ['B02', 'B03']."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """B02,B03 -> ['B02', 'B03'], each once."""
+    if text is None:
+        return None
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    known = [band_name(name) if is_band(name) else name for name in found]
+    if twice := sorted({name for name in known if known.count(name) > 1}):
+        raise UsageError(f"--bands {text} names {', '.join(twice)} twice.", do="name every band once.")
+    return found
+
+
+def day(text: str | None) -> str | None:
+    """--date 2018-06-13 (or 20180613, or with a time) -> 2018-06-13."""
+    if text is None:
+        return None
+    try:
+        return str(datetime.fromisoformat(text.strip()).date())
+    except ValueError:
+        raise UsageError(f"--date {text} is not a date.", do="write --date YYYY-MM-DD.") from None
+
+
+def from_zero(option: str, value: float) -> float:
+    """A number from 0 on; NaN and infinity are none."""
+    if not 0 <= value < inf:
+        raise UsageError(f"{option} {value:g} is not a number from 0 on.", do=f"give {option} 0 or more, or leave it out.")
+    return value
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:

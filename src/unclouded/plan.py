@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ from unclouded.masks.detect import FEW, FEW_SCREENED, GROW_METRES, choose, detec
 from unclouded.masks.morphology import pixel_metres
 from unclouded.models import DEFAULT, MODELS, NETWORK_SPEED, load
 from unclouded.models.running import computing_on, place_on
+from unclouded.models.scene_store import kept_for
+from unclouded.models.scene_store import load as learned
+from unclouded.products.fill import layers_of
 from unclouded.sample import HIDING, Cover, Window
 from unclouded.scenes.scene import Layer, Scene
 
@@ -80,23 +84,31 @@ def estimate(
     grow: float = GROW_METRES,
     screen: bool = True,
     device: str = "auto",
+    fill_nodata: bool = False,
+    resolution: float | None = None,
+    scene_model: Path | None = None,
     memory: int | None = None,
     workers: int | None = 1,
 ) -> dict[str, Any]:
     """Units, bytes, processor seconds by stage, minutes and MiB for restoring `dates` of a scene.
 
     `mask`: "auto" or a detector; a mask file is the scene's. Seconds are those of processors, whatever the `device`.
-    Raises BudgetTooSmall.
+    `fill_nodata`: pixels without data count as hidden, too. `scene_model`: what an earlier run learned, a file or a folder of
+    products; then nothing is studied.
+    Raises BudgetTooSmall, and InputMissing or InputCorrupt for the scene model of a date that has hidden pixels.
     """
     remover = place_on(device, load(model, settings, weights), model)
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     pixels, bands = prod(scene.shape), len(scene.place.bands)
     trial = _masked(scene, dates, mask, grow, screen)
-    seen = [_glimpsed(scene, day, dates, mask, grow, trial) for day in dates]
+    seen = [_glimpsed(scene, day, dates, mask, grow, trial, fill_nodata) for day in dates]
+    if scene_model is not None:
+        _check_learned(scene_model, [day for day, glimpse in zip(dates, seen, strict=True) if glimpse.hidden])
     near, slow = remover.needs.masks == "near" and len(dates) < len(scene.dates), pace()
     spent = _spent(scene, seen, _mask_seconds(scene, seen, trial.seconds, near, slow), model, budget.workers, slow)
+    spent |= {"study": 0.0} if scene_model is not None else {}
     most = budget.peak if any(glimpse.hidden for glimpse in seen) else copying(scene, remover.needs, budget.workers)
-    stored = sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in scene.source.layers(0))
+    stored, written = _layer_bytes(scene.source.layers(0)), _layer_bytes(layers_of(scene, dates[0], resolution))
     return {
         "dates": len(dates),
         "blocks": len(dates) * prod(-(-side // budget.block) for side in scene.shape),
@@ -107,12 +119,22 @@ def estimate(
         "bands": list(scene.place.bands),
         "hidden": round(float(np.mean([glimpse.hidden for glimpse in seen])), 3),
         "read_mib": round(stored * len(scene.dates) * (1 + len(dates) * COSTS["passes"]) / MIB, 1),
-        "write_mib": round(len(dates) * (stored + pixels * (2 * bands + 4)) / MIB, 1),
-        "scratch_mib": round((stored + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
+        "write_mib": round(len(dates) * (written + pixels * (2 * bands + 4)) / MIB, 1),
+        "scratch_mib": round((written + pixels * (2 * bands + 4) + pixels * len(scene.dates)) / MIB, 1),
         "memory_mib": round(most / MIB),
         "cpu_seconds": {stage: round(seconds, 1) for stage, seconds in spent.items()},
         "minutes": round(_clock(spent, budget.workers, remover.needs.one_process) / 60, 2),
     }
+
+
+def _layer_bytes(layers: Sequence[Layer]) -> int:
+    return sum(prod(layer.shape) * len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in layers)
+
+
+def _check_learned(path: Path, dates: Sequence[np.datetime64]) -> None:
+    """Whether there is a sound scene model for every date; whether it fits is seen when the masks are made."""
+    for day in dates:
+        learned(kept_for(path, day))
 
 
 class MaskSeconds(NamedTuple):
@@ -269,9 +291,9 @@ def _spread(scene: Scene, count: int) -> list[Window]:
 
 
 def _glimpsed(
-    scene: Scene, day: np.datetime64, targets: Sequence[np.datetime64], mask: str, metres: float, trial: Trial
+    scene: Scene, day: np.datetime64, targets: Sequence[np.datetime64], mask: str, metres: float, trial: Trial, nodata: bool
 ) -> Glimpse:
-    """What is hidden on one date, and how much of it lies at a rim.
+    """What is hidden on one date (with `nodata` also what was not measured), and how much of it lies at a rim.
 
     Detected in many windows; what comparing the dates makes of it is seen in the few of the trial.
     """
@@ -283,18 +305,19 @@ def _glimpsed(
         classes = look(window).classes
         return classes[0] if chosen.final else widen(classes, metres, pixel)[0]
 
-    many, few = _shares([detected(w) for w in _spread(scene, LOOKS)]), _shares([detected(w) for w in trial.windows])
-    decided = _shares([masks[i] for masks in trial.masks])
+    hiding = HIDING | (np.arange(len(HIDING)) == Cover.NODATA) if nodata else HIDING
+    many, few = (_shares([detected(w) for w in at], hiding) for at in (_spread(scene, LOOKS), trial.windows))
+    decided = _shares([masks[i] for masks in trial.masks], hiding)
     hidden, rims = np.clip(many + decided - few, 0.0, 1.0)
     return Glimpse(float(hidden), float(rims), chosen.final)
 
 
-def _shares(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """The hidden share of class maps (h, w), and that of cells at rims."""
-    measured = sum(int((part != Cover.NODATA).sum()) for part in parts)
-    hidden = sum(int(HIDING[part].sum()) for part in parts)
-    rims = sum(_rims(np.asarray(HIDING[part]), part != Cover.NODATA) for part in parts)
-    return np.array([hidden, rims]) / max(measured, 1)
+def _shares(parts: Sequence[NDArray[np.uint8]], hiding: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The hidden share of class maps (h, w), and that of cells at rims; `hiding`: by class, which are rebuilt."""
+    counted = sum(int(((part != Cover.NODATA) | hiding[part]).sum()) for part in parts)
+    hidden = sum(int(hiding[part].sum()) for part in parts)
+    rims = sum(_rims(np.asarray(hiding[part]), part != Cover.NODATA) for part in parts)
+    return np.array([hidden, rims]) / max(counted, 1)
 
 
 def _rims(hidden: NDArray[np.bool_], measured: NDArray[np.bool_]) -> int:

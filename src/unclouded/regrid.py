@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Resampling = Literal["nearest", "bilinear"]
 Prepare = Callable[[NDArray[Any], NDArray[np.bool_]], tuple[NDArray[Any], NDArray[np.bool_]]]
+Empty = Callable[[NDArray[Any], Window], NDArray[np.bool_]]  # pixels (C, h, w) of a window of a raster -> not measured (h, w)
 
 
 def lattice_step(source: GeoBox, target: GeoBox) -> tuple[int, int, int] | None:
@@ -50,6 +51,7 @@ def read_onto(
     missing: Sequence[float] | None = (),
     resampling: Resampling = "nearest",
     prepare: Prepare | None = None,
+    empty: Empty | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands of a raster on a target grid: values (C, h, w) and validity (C, h, w). A Window reads the raster's own pixels.
 
@@ -61,7 +63,7 @@ def read_onto(
     Raises InputCorrupt, InputUnsupported (a raster without CRS onto a grid with one).
     """
     if isinstance(target, Window):
-        return _shifted(dataset, bands, 1, target, missing)
+        return _shifted(dataset, bands, 1, target, missing, empty)
     source = grid_of(dataset)
     if source is None:
         raise InputUnsupported(
@@ -71,8 +73,8 @@ def read_onto(
     step = lattice_step(source, target)
     if step is not None:
         factor, row, col = step
-        return _shifted(dataset, bands, factor, Window(row, col, *target.shape), missing)
-    return _warped(dataset, bands, source, target, missing or (), resampling, prepare)
+        return _shifted(dataset, bands, factor, Window(row, col, *target.shape), missing, empty)
+    return _warped(dataset, bands, source, target, missing or (), resampling, prepare, empty)
 
 
 def valid_where(values: NDArray[Any], missing: Sequence[float]) -> NDArray[np.bool_]:
@@ -85,7 +87,12 @@ def valid_where(values: NDArray[Any], missing: Sequence[float]) -> NDArray[np.bo
 
 
 def _shifted(
-    dataset: DatasetReader, bands: Sequence[int], factor: int, at: Window, missing: Sequence[float] | None
+    dataset: DatasetReader,
+    bands: Sequence[int],
+    factor: int,
+    at: Window,
+    missing: Sequence[float] | None,
+    empty: Empty | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A window counted in pixels 1/factor the raster's size, which may reach outside the raster."""
     kind, shape = np.result_type(*dataset.dtypes), (len(bands), at.height, at.width)
@@ -95,10 +102,14 @@ def _shifted(
     if top >= bottom or left >= right:
         return np.zeros(shape, kind), np.zeros(shape, bool)
     row, col = top // factor, left // factor
-    stored = read_along(dataset, bands, Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col))
+    own = Window(row, col, -(-bottom // factor) - row, -(-right // factor) - col)
+    stored = read_along(dataset, bands, own)
     fine = stored if factor == 1 else stored.repeat(factor, 1).repeat(factor, 2)
-    part = fine[:, top - row * factor : bottom - row * factor, left - col * factor : right - col * factor]
+    cut = slice(top - row * factor, bottom - row * factor), slice(left - col * factor, right - col * factor)
+    part = fine[:, *cut]
     known = np.ones(part.shape, bool) if missing is None else valid_where(part, missing)
+    if empty is not None and (lost := empty(stored, own)).any():
+        known &= ~lost.repeat(factor, 0).repeat(factor, 1)[cut]
     if not known.all():
         part = np.where(known, part, part.dtype.type(0))
     if part.shape == shape:
@@ -117,6 +128,7 @@ def _warped(
     missing: Sequence[float],
     resampling: Resampling,
     prepare: Prepare | None,
+    empty: Empty | None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     smooth = resampling == "bilinear"
     kind = np.dtype(np.float32) if smooth else np.result_type(*dataset.dtypes)
@@ -125,7 +137,7 @@ def _warped(
     at = _needed(source, target)
     if at is None:
         return values, valid
-    stored, known = _shifted(dataset, bands, 1, at, missing)
+    stored, known = _shifted(dataset, bands, 1, at, missing, empty)
     if prepare is not None:
         stored, known = prepare(stored, known)
     near = source[at.slices]

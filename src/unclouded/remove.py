@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.bands import band_name
 from unclouded.budget import BLOCK, Budget, afford
 from unclouded.errors import InputMissing, UsageError
-from unclouded.models import DEFAULT, load, weights_file
+from unclouded.models import DEFAULT, weights_file
+from unclouded.ready import check_work, limits_of, loaded
 from unclouded.sample import HIDING, NO_AGE, Cover, Source, Window, as_day
 from unclouded.workers import in_processes
 
@@ -106,39 +108,36 @@ def remove_clouds(
     Writes `out/<date>/` and returns it as a Product (a list of them for all dates). Observed pixels keep their counts
     bit for bit. Raises UncloudedError in words; nothing half-written is ever visible.
     """
-    from unclouded.models.running import computing_on, place_on
+    from unclouded.models.running import computing_on
     from unclouded.models.scene_store import kept_for
-    from unclouded.products.fill import Limits
     from unclouded.raster import reading_along
     from unclouded.scenes.open import open_scene
     from unclouded.scenes.scratch import unpacked
 
-    remover = place_on(device, load(model, settings, weights), model)
-    if fast:
-        remover = quickened(remover, model)
+    limits, remover = limits_of(max_age, max_sigma, fill_nodata), loaded(model, settings, weights, device=device, fast=fast)
     given = given_masks(mask, date, all_dates)
     scene = open_scene(
         s2, s1, bands=bands, aoi=aoi, bbox=bbox, level=level, offset=offset, s1_unit=s1_unit,
         s1_calibration=s1_calibration, max_s1_gap=max_s1_gap, datetime=datetime, verify=verify, place_id=place,
-        given=given,
+        given=given, on=None if all_dates else date,
     )  # fmt: skip
-    if fill_nodata and "outline" in scene.decisions["grid"]:
-        raise UsageError("--fill-nodata would rebuild what lies outside the --aoi.", do="give the area as --bbox.")
     dates = chosen_dates(scene, date, all_dates)
+    check_work(
+        remover, scene, dates, Path(out), limits=limits, resolution=resolution, overwrite=overwrite, resume=resume,
+        scene_model=None if scene_model is None else Path(scene_model),
+    )  # fmt: skip
     budget = afford(scene, remover.needs, memory=memory, workers=workers)
     with tempfile.TemporaryDirectory(prefix="unclouded-") as scratch, reading_along():
         asked = str(mask) if given is None else "auto"
         scene = unpacked(scene, Path(scratch), workers=budget.workers)
         near = remover.needs.masks == "near"
         scene = hide(scene, scratch, mask=asked, targets=dates, screen=screen, grow=grow, budget=budget, lazily=near)
-        trained = weights_file(model, weights)
-        options = {
-            "model": model, "settings": dict(settings or {}), "weights": fingerprints([str(trained)] if trained else []),
-            "mask": str(mask), "screen": screen, "grow": grow,
-            "max_age": max_age, "max_sigma": max_sigma, "fill_nodata": fill_nodata, "resolution": resolution, "seed": seed,
-            "fast": fast, "device": computing_on(remover),
-        }  # fmt: skip
-        limits = Limits(max_age=max_age, max_sigma=max_sigma, nodata=fill_nodata)
+        options = job_options(
+            model=model, settings=settings, weights=weights, fast=fast, mask=mask, screen=screen, grow=grow, max_age=max_age,
+            max_sigma=max_sigma, fill_nodata=fill_nodata, resolution=resolution, aoi=aoi, bbox=bbox, datetime=datetime,
+            bands=bands, level=level, offset=offset, s1_unit=s1_unit, s1_calibration=s1_calibration, max_s1_gap=max_s1_gap,
+            seed=seed,
+        ) | {"device": computing_on(remover)}  # fmt: skip
         if scene_model is None and any(hides(scene, day, limits) for day in dates):
             remover = surveyed(remover, scene, Path(scratch), workers=budget.workers)
         products = [
@@ -148,6 +147,27 @@ def remove_clouds(
             for day in dates
         ]  # fmt: skip
     return products if all_dates else products[0]
+
+
+def job_options(**given: Any) -> dict[str, Any]:
+    """What decides the pixels, of the options of `remove_clouds`, each in one spelling, so that two jobs can be compared.
+
+    The device is not among them: its name is known where the model is. Raises UncloudedError for an area that cannot be read.
+    """
+    from unclouded.scenes.area import area_note
+
+    names = (
+        "model", "screen", "grow", "max_age", "max_sigma", "fill_nodata", "resolution", "seed", "fast",
+        "level", "offset", "s1_unit", "s1_calibration", "max_s1_gap", "datetime",
+    )  # fmt: skip
+    bands, trained = given["bands"], weights_file(given["model"], given["weights"])
+    return {name: given[name] for name in names} | {
+        "settings": dict(given["settings"] or {}),
+        "weights": fingerprints([str(trained)] if trained else []),
+        "mask": str(given["mask"]),
+        "bands": None if bands is None else [band_name(band) for band in bands],
+        "area": area_note(given["aoi"], given["bbox"]),
+    }
 
 
 def restore(
@@ -358,14 +378,6 @@ def fingerprints(files: Sequence[str]) -> list[list[Any]]:
     root = Path(os.path.commonpath([path.resolve().parent for path in real])) if real else Path()
     known = {path.resolve().relative_to(root).as_posix(): path.stat() for path in real if path.exists()}
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in sorted(known.items())]
-
-
-def quickened(remover: CloudRemover, model: str) -> CloudRemover:
-    """The remover with its faster arithmetic. Raises UsageError where it has none."""
-    faster: Callable[[], CloudRemover] | None = getattr(remover, "fast", None)
-    if faster is None:
-        raise UsageError(f"'{model}' has no faster arithmetic.", do="leave --fast out: it is for single-image networks.")
-    return faster()
 
 
 def given_masks(mask: str | PathLike[str], date: Any, all_dates: bool) -> Path | dict[str, Path] | None:

@@ -7,6 +7,7 @@ travel in `Place.bands`. NumPy up to `Sample`, Torch from `Batch` on (imported o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -131,12 +132,20 @@ class Place:
 
 
 def as_day(day: Any) -> np.datetime64:
-    """A date in any usual form (str, date, datetime64) -> datetime64[D]."""
-    return np.datetime64(day, "D")
+    """A date in any usual form (str, date, datetime64) -> datetime64[D]. Raises RecordError, which is a ValueError."""
+    try:
+        return np.datetime64(day, "D")
+    except (ValueError, OverflowError):
+        raise RecordError(f"'{day}' is not a date.", do="write it as YYYY-MM-DD.") from None
+
+
+def file_name(text: str) -> str:
+    """A name in letters that any file system takes, one part of a path and no step out of it; "" where none are left."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("._-")[:80]
 
 
 def as_days(dates: Sequence[date | str | np.datetime64] | NDArray[Any]) -> Days:
-    """Dates in any usual form -> an array of datetime64[D]."""
+    """Dates in any usual form -> an array of datetime64[D]. Raises RecordError."""
     return np.asarray([as_day(d) for d in dates], dtype="datetime64[D]")
 
 
@@ -220,8 +229,7 @@ class Sample:
         Dates without an acquisition within `max_days` (or without S1 at all) come back invalid.
         """
         t, (h, w) = len(self.s2_dates), self.shape
-        near = np.zeros((t, 2, h, w), np.float32)
-        valid = np.zeros((t, h, w), bool)
+        near, valid = np.zeros((t, 2, h, w), np.float32), np.zeros((t, h, w), bool)
         if self.s1 is not None and self.s1_dates is not None and self.s1_valid is not None and len(self.s1_dates):
             for i, day in enumerate(self.s2_dates):
                 gaps = np.abs((self.s1_dates - day).astype(int))
@@ -240,8 +248,7 @@ def _expect(where: str, name: str, array: NDArray[Any] | None, shape: tuple[int,
 def _seen(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """A few hundred valid pixels per date, (N, C): tripwires must not cost a pass over the data."""
     step = max(1, round((values.shape[2] * values.shape[3] / 256) ** 0.5))
-    seen: NDArray[np.float32] = np.moveaxis(values[:, :, ::step, ::step], 1, -1)[valid[:, ::step, ::step]]
-    return seen
+    return np.moveaxis(values[:, :, ::step, ::step], 1, -1)[valid[:, ::step, ::step]]
 
 
 def _tripwire_counts(where: str, s2: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
@@ -257,9 +264,8 @@ def _tripwire_linear(where: str, s1: NDArray[np.float32], valid: NDArray[np.bool
     seen = _seen(s1, valid)
     if len(seen) >= 64 and float(seen.min()) > 0:
         raise RecordError(
-            f"{where}: s1 has no value below 0: this looks like linear power, not dB.",
-            do="use unclouded.units.power_to_db.",
-        )
+            f"{where}: s1 has no value below 0: this looks like linear power, not dB.", do="use unclouded.units.power_to_db.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

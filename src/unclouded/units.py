@@ -74,7 +74,7 @@ def to_counts(
         high = 65_534  # 65535 means saturated in Sentinel-2 products
     counts = np.clip(np.rint(counts), low, high)
     if nodata is not None and low < nodata <= high:  # nodata inside the range (signed types): step off it
-        counts = np.where(counts == nodata, nodata + 1, counts)
+        counts = np.where(counts == nodata, nodata + 1 if nodata < high else nodata - 1, counts)
     return counts.astype(kind)
 
 

@@ -44,6 +44,31 @@ def test_some_failed_is_3_with_a_list(tmp_path, monkeypatch, capsys):
     assert "good/2020-01-01" in err and "--again" in err and "Traceback" not in err
 
 
+def test_other_bands_are_another_product_until_it_is_overwritten(tmp_path, monkeypatch, capsys):
+    field, jobs, out = write_field(tmp_path / "field"), tmp_path / "jobs.jsonl", tmp_path / "out"
+    plan = ("plan", field, "--out", out, "--jobs", jobs, "--model", "linear", "--datetime", "2020-01-06")
+    assert typed(monkeypatch, *plan, "--bands", "B02,B04") == 0
+    assert typed(monkeypatch, "run", jobs) == 0 and "1 done, 0 were there" in capsys.readouterr().out
+    assert typed(monkeypatch, *plan) == 0
+    assert typed(monkeypatch, "run", jobs) == 3
+    assert "(other bands); --overwrite replaces it" in capsys.readouterr().err
+    assert typed(monkeypatch, "run", jobs, "--overwrite") == 0
+    assert load_product(out / "field" / "2020-01-06").manifest["job"]["written_as"]["bands"] == ["B02", "B04", "B08"]
+
+
+def test_a_plan_of_nothing_leaves_the_list_that_is_there(tmp_path, monkeypatch, capsys):
+    jobs, one, other = (tmp_path / name for name in ("jobs.jsonl", "one.json", "other.json"))
+    jobs.write_text("kept")
+    for path in (one, other):
+        path.write_text('{"type": "FeatureCollection", "features": null}')
+    common = ("--out", tmp_path / "out", "--jobs", jobs)
+    assert typed(monkeypatch, "plan", one, *common) == 11
+    assert "no list of features" in capsys.readouterr().err
+    assert typed(monkeypatch, "plan", one, other, *common) == 3
+    err = capsys.readouterr().err
+    assert str(one) in err and str(other) in err and "no job list was written" in err and jobs.read_text() == "kept"
+
+
 @pytest.mark.parametrize(("words", "code"), [(("run", "none.jsonl"), 10), (("plan", "x", "--out", "o", "--model", "no"), 2)])
 def test_misuse(tmp_path, monkeypatch, words, code):
     monkeypatch.chdir(tmp_path)

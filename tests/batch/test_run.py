@@ -17,7 +17,8 @@ from batch.chores import Killer
 from batch.fields import write_field
 from unclouded.batch import dask
 from unclouded.batch.jobs import plan_units, write_jobs
-from unclouded.batch.run import Aside, Summary, is_there, run_jobs
+from unclouded.batch.run import Aside, Summary, run_jobs
+from unclouded.batch.there import is_there
 from unclouded.errors import InputMissing, TryAgain, UsageError
 from unclouded.products.product import load_product
 
@@ -52,7 +53,7 @@ def test_every_unit_is_done_once_whatever_the_shard(tmp_path):
     assert len(products(jobs)) == 5 and not list((tmp_path / "out").glob("*/*.staging"))
 
 
-def test_a_changed_input_makes_the_product_anew(tmp_path):
+def test_a_changed_input_makes_another_product(tmp_path):
     jobs = planned(tmp_path, ("field", 2))
     run(jobs)
     unit = plan_units([tmp_path / "field"], tmp_path / "out", OPTIONS)[0][0]
@@ -91,7 +92,7 @@ def test_an_output_that_cannot_be_written_is_tried_again_and_then_put_aside(tmp_
 
 
 def test_misuse_is_refused(tmp_path):
-    jobs = planned(tmp_path, ("field", 1))
+    jobs = planned(tmp_path, ("field", 2))
     with pytest.raises(UsageError, match="--executor slurm"):
         run(jobs, executor="slurm")
     with pytest.raises(UsageError, match="--scheduler"):
@@ -118,7 +119,7 @@ def test_dask_on_this_machine_listens_on_loopback_only(tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
-    jobs = planned(tmp_path, ("field", 1))
+    jobs = planned(tmp_path, ("field", 2))
     monkeypatch.setattr("unclouded.batch.dask.CONNECT", "1s")
     with pytest.raises(InputMissing, match="No Dask scheduler"):
         run(jobs, executor="dask", scheduler="tcp://127.0.0.1:1")

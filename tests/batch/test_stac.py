@@ -45,6 +45,19 @@ def test_a_search_result_on_disk(tmp_path):
     assert product.manifest["pixels"]["dates"] > 0
 
 
+def test_a_collection_names_no_folder_elsewhere(tmp_path):
+    write_field(tmp_path / "field")
+    named = zip((*DAYS, *DAYS[:2]), ("../../../x", "../../../x", "..", "a", "a"), strict=True)
+    found = [{**item(day, f"field/{day}", "x"), "collection": name} for day, name in named]
+    for one in found:
+        one["properties"].pop("grid:code")
+    (tmp_path / "found.json").write_text(collection(found))
+    units, bad = planned(tmp_path, tmp_path / "found.json")
+    assert [unit.out for unit in units] == [str(tmp_path / "out" / name) for name in ("x", "x", "a", "a")]
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["a.json", "x.json"]
+    assert [(where, error.what) for where, error in bad] == [(found[2]["id"], "No folder can be named after the place '..'.")]
+
+
 def test_a_catalogue_on_disk(tmp_path):
     write_field(tmp_path / "field")
     (tmp_path / "tiles").mkdir()
@@ -84,6 +97,59 @@ def test_a_search_by_address_with_pages_and_files_elsewhere(tmp_path):
     assert [unit.name for unit in units] == [f"T31UFS/{day}" for day in DAYS]
     assert [where for where, _ in bad] == ["S2A_32TNT_20200101_0_L2A"] and isinstance(bad[0][1], InputMissing)
     assert nothing == [] and len(all_bad) == 4
+
+
+def broken(what: str) -> dict | int:
+    """An item like the others but for one thing."""
+    whole = item(DAYS[1], f"field/{DAYS[1]}")
+    wrong = {
+        "item": 1, "assets": {**whole, "assets": [1]}, "asset": {**whole, "assets": {"image": 1}},
+        "properties": {**whole, "properties": "x"}, "date": {**whole, "properties": {"datetime": "some day"}},
+    }  # fmt: skip
+    return wrong[what]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("item", "Number 2 of the features is no STAC item."),
+        ("assets", "'assets' of S2A_31UFS_20200106_0_L2A cannot be read."),
+        ("asset", "Asset 'image' of S2A_31UFS_20200106_0_L2A cannot be read."),
+        ("properties", "'properties' of S2A_31UFS_20200106_0_L2A cannot be read."),
+        ("date", "The date of S2A_31UFS_20200106_0_L2A cannot be read."),
+    ],
+)
+def test_an_item_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path, what, said):
+    write_field(tmp_path / "field")
+    found = [item(DAYS[0], f"field/{DAYS[0]}"), broken(what), item(DAYS[2], f"field/{DAYS[2]}")]
+    (tmp_path / "found.json").write_text(collection(found))
+    units, bad = planned(tmp_path, tmp_path / "found.json")
+    assert [unit.date for unit in units] == [DAYS[0], DAYS[2]]
+    assert [error.what for _, error in bad] == [said] and isinstance(bad[0][1], InputCorrupt)
+
+
+@pytest.mark.parametrize("href", ["http://[", "x" * 5000, "a\u0000b.tif", None])
+def test_an_address_that_is_none_leads_nowhere(tmp_path, href):
+    one = {**item(DAYS[0], "none"), "assets": {"image": {"href": href}}}
+    (tmp_path / "found.json").write_text(collection([one]))
+    units, bad = planned(tmp_path, tmp_path / "found.json", files=tmp_path)
+    assert units == [] and [(where, type(error)) for where, error in bad] == [(one["id"], InputMissing)]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"type": "FeatureCollection", "features": None}, "The STAC document has no list of features."),
+        ({"type": "Catalog", "links": {"rel": "item"}}, "The STAC document has no list of links."),
+        ({"type": "Catalog", "links": [{"rel": "item", "href": "http://["}]}, "A link of the STAC document is no address."),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_told_and_the_others_are_planned(tmp_path, document, said):
+    (tmp_path / "bad.json").write_text(json.dumps(document))
+    field = write_field(tmp_path / "field", dates=2)
+    units, bad = plan_units([tmp_path / "bad.json", field], tmp_path / "out", {"model": "linear"}, lists=tmp_path / "lists")
+    assert [unit.name for unit in units] == ["field/2020-01-01", "field/2020-01-06"]
+    assert [(where, error.what) for where, error in bad] == [(str(tmp_path / "bad.json"), said)]
 
 
 class Quiet(SimpleHTTPRequestHandler):

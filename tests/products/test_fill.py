@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from products.made import COARSE, COARSEST, DATE, FINE, classes_of, coarse_all, guess_of, hidden, mixed, single
 from unclouded.errors import InputUnsupported, RecordError, UsageError
-from unclouded.products.fill import Guess, Limits, fill, layers_of, spread
+from unclouded.products.fill import KEEP_ALL, Guess, Limits, fill, layers_of, spread
 from unclouded.sample import NO_AGE, Cover, Prediction, Source, Window
 from unclouded.units import to_counts
 
@@ -258,3 +260,48 @@ def test_rebuilt_counts_never_land_on_nodata_or_saturation():
     guess = Guess(s2=np.array([[-1.0, 60.0]], np.float32)[None].repeat(3, 0))
     assert filled(scene, guess).clear[0][0].tolist() == [[1, 65_534]]
     assert to_counts(np.array([[[-0.1]]], np.float32), dtype=np.uint16, offset=-1000).item() == 1
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "least", "most"), [
+    ("uint16", None, 1, 65_534), ("uint8", None, 1, 255), ("uint8", 255, 0, 254), ("int16", 32_767, -32_768, 32_766),
+    ("int16", -9999, -32_768, 32_767), ("int16", 0, -32_768, 32_767),
+])  # fmt: skip
+def test_rebuilt_counts_are_never_no_data_whatever_the_file_calls_so(dtype, nodata, least, most):
+    scene = single(np.full((3, 1, 5), 50, dtype), np.full((1, 5), Cover.THICK, np.uint8), nodata=nodata, offset=(0.0,) * 3)
+    exactly = 0.0 if nodata is None else nodata / 10_000
+    guess = Guess(s2=np.array([[-99.0, 99.0, 0.0, exactly, 0.005]], np.float32)[None].repeat(3, 0))
+    counts = filled(scene, guess).clear[0]
+    assert (counts != (0 if nodata is None else nodata)).all()
+    assert counts[0, 0, :2].tolist() == [least, most] and counts[0, 0, 4] == 50
+    assert abs(int(counts[0, 0, 3]) - (nodata or 0)) == 1
+
+
+def test_bands_that_were_measured_stay_where_others_of_the_pixel_were_not():
+    dn = np.full((3, 2, 3), 2000, np.uint16)
+    dn[2, 0, :2] = 0  # one band is missing
+    dn[:, 1, 0] = 0  # all are
+    classes = np.full((2, 3), Cover.CLEAR, np.uint8)
+    classes[0, 0] = classes[0, 1] = classes[1, 0] = Cover.NODATA  # as detectors say of it
+    guess = Guess(s2=np.full((3, 2, 3), 0.25, np.float32), sigma=np.full((3, 2, 3), 0.01, np.float32))
+    for limits, made, unsure in ((KEEP_ALL, 0, 65_535), (Limits(nodata=True), 3500, 100)):
+        block = filled(single(dn, classes), guess, limits=limits)
+        assert block.clear[0][:, 0, 0].tolist() == [2000, 2000, made] and block.clear[0][:, 1, 0].tolist() == [made] * 3
+        assert block.sigma[:, 0, 0].tolist() == [0, 0, unsure] and block.sigma[:, 1, 0].tolist() == [unsure] * 3
+        assert block.mask[0, 0] == Cover.NODATA and (block.source[0, 0] == Source.NODATA) == (limits is KEEP_ALL)
+        assert (block.clear[0][:, 1, 1:] == 2000).all() and (block.source[1, 1:] == Source.OBSERVED).all()
+
+
+def test_nothing_outside_a_wanted_area_is_kept_and_no_cloud_in_a_coarse_pixel():
+    dn = np.full((3, 1, 2), 2000, np.uint16)
+    dn[2] = 0
+    scene = single(dn, np.full((1, 2), Cover.NODATA, np.uint8))
+    outside = replace(scene, decisions={"grid": {"outline": "an area"}})
+    assert (filled(scene).clear[0][:2] == 2000).all() and (filled(outside).clear[0] == 0).all()
+    classes = np.full((12, 12), Cover.NODATA, np.uint8)
+    classes[0, 0] = Cover.THICK  # in the first coarse pixel
+    scene = mixed(12, 12, classes=np.full((12, 12), Cover.CLEAR, np.uint8))
+    scene.source.dn[0][2] = 0  # a fine band is missing everywhere
+    coarse = scene.source.dn[1].copy()
+    block = filled(replace(scene, masks=classes[None]))
+    assert (block.clear[1][:, 0, 0] == 0).all()
+    np.testing.assert_array_equal(block.clear[1][:, 1:], coarse[:, 1:])

@@ -124,6 +124,27 @@ def test_a_finished_product_is_not_replaced_unless_asked(tmp_path):
     assert listed == [{"date": "2020-06-01", "id": second.id, "folder": "2020-06-01", "digest": second.manifest["digest"]}]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_product_is_never_replaced(tmp_path, overwrite):
+    (tmp_path / "2020-06-01").mkdir()
+    image = tmp_path / "2020-06-01" / "s2.tif"
+    image.write_bytes(b"the only copy")
+    with pytest.raises(UsageError, match="no product"):
+        finish(tmp_path, mixed(30, 30), overwrite=overwrite)
+    assert image.read_bytes() == b"the only copy" and names(tmp_path / "2020-06-01") == ["s2.tif"]
+    image.unlink()
+    assert finish(tmp_path, mixed(30, 30), overwrite=True).folder == tmp_path / "2020-06-01"
+
+
+def test_a_product_that_the_run_reads_is_never_replaced(tmp_path):
+    first = finish(tmp_path, mixed(30, 30))
+    file = first.files["clear_10m"]
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match="made from"):
+        finish(tmp_path, replace(mixed(30, 30), decisions={"files": [str(file)]}), overwrite=True)
+    assert file.read_bytes() == before
+
+
 def some_blocks(out: Path, scene, n: int, **options) -> None:
     """A run that stops after n blocks."""
     with ProductWriter(out, scene, DATE, job={"model": "made"}, block=24, **options) as writer:
@@ -153,6 +174,14 @@ def test_an_unfinished_run_is_continued_refused_or_started_anew(tmp_path):
     some_blocks(out, scene, 2, overwrite=True)
     anew = finish(out, scene, overwrite=True)
     assert anew.manifest["digest"] == whole.manifest["digest"]
+
+
+def test_a_run_that_may_overwrite_goes_on_with_its_own_blocks_only(tmp_path):
+    scene = mixed(60, 66)
+    for job, left in (({"model": "made"}, 5), ({"model": "another"}, 9)):
+        some_blocks(tmp_path, scene, 4, overwrite=True)
+        with ProductWriter(tmp_path, scene, DATE, job=job, block=24, resume=True, overwrite=True) as writer:
+            assert len(writer.todo()) == left
 
 
 def test_a_run_without_a_block_leaves_nothing(tmp_path):

@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from batch.fields import write_field
+from unclouded.cli import app
 from unclouded.errors import InputUnsupported, OutputFailed, UsageError
 from unclouded.products import series as series_module
 from unclouded.products.series import write_zarr
-from unclouded.raster import open_raster
+from unclouded.raster import create_raster, grid_of, open_raster
 from unclouded.remove import remove_clouds
 
 zarr = pytest.importorskip("zarr")
@@ -75,3 +77,37 @@ def test_dates_that_are_stored_otherwise_are_refused(tmp_path, products):
     with pytest.raises(InputUnsupported, match="stored otherwise"):
         write_zarr([*products[1:], other], tmp_path / "series.zarr")
     assert not (tmp_path / "series.zarr").exists()
+
+
+def test_only_a_group_of_ours_is_replaced_and_that_is_said_before_the_work(tmp_path, products):
+    series = write_field(tmp_path / "field")
+    held = sorted(path for path in series.rglob("*") if path.is_file())
+    for path in (series, tmp_path / "file.zarr"):
+        (tmp_path / "file.zarr").write_text("mine")
+        with pytest.raises(UsageError, match="not written by unclouded"):
+            write_zarr(products, path, overwrite=True)
+        done = CliRunner().invoke(
+            app,
+            ["remove", str(series), "--date", "2020-01-06", "-o", str(tmp_path / "out"), "--zarr", str(path), "--overwrite"],
+        )
+        assert isinstance(done.exception, UsageError) and not (tmp_path / "out").exists()
+    assert sorted(path for path in series.rglob("*") if path.is_file()) == held
+    ours = write_zarr(products, tmp_path / "ours.zarr")
+    assert write_zarr(products[:1], ours, overwrite=True) == ours and zarr.open_group(str(ours), mode="r")["time"].shape == (1,)
+
+
+def test_float_images_without_data_as_nan(tmp_path):
+    series = write_field(tmp_path / "field")
+    for path in series.rglob("s2.tif"):
+        with open_raster(path) as file:
+            counts, grid, names = file.read(), grid_of(file), file.descriptions
+        values = counts / np.float32(10_000)
+        values[:, :3] = np.nan
+        with create_raster(path, height=60, width=66, count=3, dtype="float32", grid=grid, nodata=np.nan, descriptions=names,
+                           tags={"PROCESSING_LEVEL": "L2A"}) as file:  # fmt: skip
+            file.write(values.astype(np.float32))
+    made = remove_clouds(series, tmp_path / "out", all_dates=True, model="linear", screen=False)
+    clear = zarr.open_group(str(write_zarr(made, tmp_path / "s.zarr")), mode="r")["clear"]
+    assert np.isnan(clear.fill_value) and np.isnan(clear[:, :, :3]).all()
+    with open_raster(made[1].files["clear"]) as file:
+        np.testing.assert_array_equal(clear[1], file.read())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scenes.test_sentinel2 import make_safe
-from scenes.test_series import box, dn, put
+from scenes.test_series import BANDS, box, dn, put
 from unclouded.errors import InputUnsupported
 from unclouded.raster import open_raster
 from unclouded.remove import remove_clouds
@@ -43,6 +43,19 @@ def test_halves_of_a_swath_are_one_date(tmp_path: Path) -> None:
     window, layer = Window(3, 9, 12, 15), scene.source.layers(0)[0]
     np.testing.assert_array_equal(scene.source.counts(0, layer, window), whole[:, 3:15, 9:24])
     np.testing.assert_array_equal(scene.only({"B04"}).read(window).s2[0], expected.read(window).s2[0, 2:3])
+
+
+def test_halves_with_one_file_per_band_are_one_date(tmp_path: Path) -> None:
+    whole = dn(0)
+    for name, empty in (("west", np.s_[..., 17:]), ("east", np.s_[..., :12])):
+        part = whole.copy()
+        part[empty] = 0
+        for n, band in enumerate(BANDS):
+            put(tmp_path / DAY / f"{name}_{band}.tif", part[n], names=())
+    scene = open_scene(tmp_path, level="L2A")
+    np.testing.assert_array_equal(scene.read().s2[0], whole.astype(np.float32) / np.float32(10_000))
+    assert scene.read().s2_valid.all()
+    np.testing.assert_array_equal(scene.only({"B04"}).read().s2[0], scene.read().s2[0, 2:3])
 
 
 def test_where_neither_half_has_data_there_is_none(tmp_path: Path) -> None:

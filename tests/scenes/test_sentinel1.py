@@ -99,6 +99,25 @@ def test_given_unit_overrules_a_guess(s2: Path, tmp_path: Path) -> None:
         radar(s2, bright, s1_unit="watt")
 
 
+def test_a_unit_that_the_values_contradict_is_refused(s2: Path, tmp_path: Path) -> None:
+    in_db = put(tmp_path / "db_20200601.tif", db(), grid())
+    in_power = put(tmp_path / "lin_20200601.tif", power(db()), grid())
+    with pytest.raises(InputsContradict, match=r"--s1-unit linear does not fit the values of db_20200601\.tif") as caught:
+        radar(s2, in_db, s1_unit="linear")
+    assert caught.value.code == 13 and "decibels" in caught.value.why and "give db" in caught.value.do
+    with pytest.raises(InputsContradict, match=r"--s1-unit db does not fit the values of lin_20200601\.tif"):
+        radar(s2, in_power, s1_unit="db")
+    assert radar(s2, in_db, s1_unit="db").decisions["radar"][0]["unit"] == "db"
+    assert radar(s2, in_power, s1_unit="linear").decisions["radar"][0]["unit"] == "linear"
+    noisy = power(db())
+    noisy[:, ::5] = -0.001  # noise taken off: a guess says dB, the option says better
+    file = put(tmp_path / "noisy_20200601.tif", noisy, grid())
+    assert radar(s2, file).decisions["radar"][0]["unit"] == "db"
+    assert radar(s2, file, s1_unit="linear").decisions["radar"][0]["unit"] == "linear"
+    empty = put(tmp_path / "empty_20200601.tif", np.zeros((2, *SIZE), np.float32), grid())
+    assert radar(s2, empty, s1_unit="linear").decisions["radar"][0]["unit"] == "linear"
+
+
 @pytest.mark.parametrize("unit", ["db", "linear"])
 @pytest.mark.parametrize("shift", [0.0, 3.3])
 def test_missing_pixels_never_become_values(s2: Path, tmp_path: Path, unit: str, shift: float) -> None:

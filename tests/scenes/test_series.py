@@ -22,6 +22,7 @@ from unclouded.errors import (
     UsageError,
 )
 from unclouded.raster import create_raster, open_raster
+from unclouded.remove import remove_clouds
 from unclouded.sample import Window
 from unclouded.scenes.describe import describe
 from unclouded.scenes.open import open_scene
@@ -333,6 +334,16 @@ def test_a_date_on_another_lattice_is_warped_and_said_so(series: Path) -> None:
     assert np.allclose(sample.s2[3], 0.3)
     (layer,) = scene.source.layers(3)
     assert (scene.source.counts(3, layer, scene.window) == 3000).all()
+    assert layer.scale_tags == layer.offset_tags == ()
+
+
+def test_a_warped_date_keeps_the_numbers_that_its_counts_are_read_with(series: Path) -> None:
+    grid, flat = box(30, 40, left=499_967, top=5_600_063), np.full((4, 30, 40), 4000, np.uint16)
+    put(series / "2020-07-01" / "s2.tif", flat, grid=grid, tags={"LEVEL": "L2A"}, scale=(1e-4, -0.1))
+    scene = open_scene(series)
+    (layer,) = scene.source.layers(3)
+    assert layer.scale_tags == (1e-4,) * 4 and layer.offset_tags == (-0.1,) * 4 and layer.offset == (-1000.0,) * 4
+    assert (scene.source.counts(3, layer, scene.window) == 4000).all() and np.allclose(scene.read().s2[3], 0.3)
 
 
 def test_another_place_and_missing_coordinates(series: Path, tmp_path: Path) -> None:
@@ -460,3 +471,17 @@ def test_describe_a_series_a_file_and_something_else(series: Path, tmp_path: Pat
     classes = np.array([[4, 8, 9, 10], [3, 11, 0, 4]], np.uint8)
     told = describe(put(tmp_path / "scl.tif", classes, names=("SCL",)))
     assert told["cover"] == {"cloud": 0.2857, "cirrus": 0.1429, "shadow": 0.1429, "snow": 0.1429, "nodata": 0.125}
+
+
+def test_the_grid_is_that_of_the_date_to_restore(series: Path, tmp_path: Path) -> None:
+    grid, own = box(24, 30, left=499_967, top=5_600_063), dn(5)
+    put(series / "2020-07-01" / "s2.tif", own, grid=grid, tags={"LEVEL": "L2A"})
+    scene = open_scene(series, on="2020-07-01")
+    assert scene.place.grid == grid and "2020-07-01" not in scene.decisions["grid"]["warped"]
+    assert len(scene.decisions["grid"]["warped"]) == 3
+    made = remove_clouds(series, tmp_path / "out", date="2020-07-01", model="linear", mask=put(
+        tmp_path / "mask.tif", (np.arange(720).reshape(1, 24, 30) < 200).astype(np.uint8), grid=grid, names=(), nodata=None
+    ))  # fmt: skip
+    with open_raster(made.files["clear"]) as file:
+        assert file.transform == grid.affine
+        np.testing.assert_array_equal(file.read().reshape(4, -1)[:, 200:], own.reshape(4, -1)[:, 200:])

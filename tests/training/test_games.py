@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from unclouded.training.adversarial import Adversarial, Pool
 from unclouded.training.begin import build_remover
 from unclouded.training.data import SIMULATED, Steps, open_data
 from unclouded.training.games import RIVALS, CycleGame, PairedGame
+from unclouded.training.terms import nll
 
 OF_MODEL = {
     "pix2pix": "pix2pix", "sar2opt": "sar2opt", "sar-opt-cgan": "sar-opt-cgan", "simulation-fusion": "simulation-fusion",
@@ -136,3 +138,15 @@ def test_bfloat16_keeps_weights_in_float32(name, tmp_path):
 
     made = load_run(train(tiny(name, "train.precision=bf16"), SIMULATED, tmp_path / "run").folder)
     assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in made.network.parameters())
+
+
+def test_the_likelihood_of_a_batch_without_valid_pixels_is_nothing_and_moves_nothing():
+    mean, spread = torch.full((1, 2, 4, 4), 0.5, requires_grad=True), torch.full((1, 2, 4, 4), 0.3, requires_grad=True)
+    target, none = torch.full((1, 2, 4, 4), torch.nan), torch.zeros(1, 4, 4, dtype=torch.bool)
+    found = nll(mean, spread, target, none, as_published=False)
+    found.backward()
+    assert float(found.detach()) == 0 and float(mean.grad.abs().max()) == float(spread.grad.abs().max()) == 0
+    some = none.clone()
+    some[0, 1, 2] = True
+    alone = nll(mean, spread, target.nan_to_num(0.2), some, as_published=False)
+    assert float(alone.detach()) == pytest.approx(math.log(2 * math.pi) + math.log(0.3) + 0.09 / 0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unclouded.errors import InputMissing, UsageError
-from unclouded.training.begin import config_of
+from unclouded.training.begin import build_remover, config_of
 from unclouded.training.recipe import Schedule, checked, differences, overview, read_recipe, recipes
 
 ROWS = {  # recipe: a number of its row in the paper
@@ -96,6 +96,15 @@ def test_a_typo_is_named_with_the_nearest_setting(override, words):
 def test_a_typo_in_the_model_and_in_the_name():
     with pytest.raises(UsageError, match=r"did you mean model\.set\.features"):
         config_of(read_recipe("dsen2cr-carl", ["model.set.feature=3"]).model)
+    for name, wrong, words in (
+        ("glfcr", "variant=as-published", "did you mean as_published"), ("glfcr", "ablation=no_gf", "one of: full"),
+        ("seq2point", "output=tanh", "setting 'model.set.output'"), ("dsen2cr-carl", "blocks=16.5", "valid integer"),
+        ("stgan", "choose=clear", "did you mean clearest"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=words):
+            config_of(read_recipe(name, [f"model.set.{wrong}"]).model)
+    with pytest.raises(UsageError, match="16 channels cannot be shared among 3 heads"):
+        build_remover(read_recipe("glfcr", ["model.set.growth=16", "model.set.heads=3", "model.set.blocks=1"]))
     with pytest.raises(InputMissing, match="dsen2cr-carl"):
         read_recipe("dsen2cr-crl")
 

@@ -9,18 +9,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unclouded.batch import stac
+from unclouded.batch.checks import check_place, given_mask, needs_of, settled
 from unclouded.errors import InputMissing, InputsContradict, UncloudedError, UsageError
 from unclouded.products.journal import write_file
 from unclouded.products.product import plain
 from unclouded.sample import as_day
-from unclouded.scenes.open import open_scene
+from unclouded.scenes.open import days_within, open_scene
 
-READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap", "verify")  # of remove_clouds
+if TYPE_CHECKING:
+    from unclouded.models.needs import Needs
+
+READING = ("aoi", "bbox", "level", "offset", "bands", "s1_unit", "s1_calibration", "max_s1_gap")  # of remove_clouds
 COLUMNS = {"series", "s1", "place", "dates"}
 
 
@@ -75,55 +79,71 @@ def series_of(path: Path) -> list[Series]:
     return [_row(path.absolute().parent, row) for row in rows]
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() not in (".csv", ".json") or not path.is_file():
         return []
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
-    except (ValueError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise UsageError("The table cannot be read.", where=path, why=str(error)) from error
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _row(home: Path, row: Mapping[str, str]) -> Series:
-    paths = {name: tuple(home / part for part in (row.get(name) or "").split(";") if part) for name in ("series", "s1")}
+def _row(home: Path, row: Mapping[str, Any]) -> Series:
+    texts = {name: "" if row.get(name) is None else row[name] for name in COLUMNS}
+    if wrong := [name for name, text in texts.items() if not isinstance(text, str)]:
+        raise UsageError(
+            f"A row of the table has no text in the column {wrong[0]}.", where=home, why=str(row),
+            do="write paths, names and dates as text; several paths are separated by semicolons, dates by blanks.",
+        )  # fmt: skip
+    paths = {name: tuple(home / part for part in texts[name].split(";") if part) for name in ("series", "s1")}
     if not paths["series"]:
         raise UsageError("A row of the table names no series.", where=home, why=str(dict(row)))
     return Series(
-        s2=paths["series"], s1=paths["s1"], place=row.get("place") or None,
-        dates=tuple((row.get("dates") or "").replace(",", " ").split()),
+        s2=paths["series"], s1=paths["s1"], place=texts["place"] or None, dates=tuple(texts["dates"].replace(",", " ").split()),
     )  # fmt: skip
 
 
 def units_of(
-    series: Series, out: Path, options: Mapping[str, Any], *, datetime: str | None = None, within: int | None = None
+    series: Series,
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    needs: Needs,
+    datetime: str | None = None,
+    within: int | None = None,
 ) -> Iterator[Unit]:
-    """The units of one place: one per date wanted. Reads metadata only.
+    """The units of one place: one per date wanted. Reads metadata only. `needs`: those of the model.
 
-    `datetime`: 'first/last', which dates are restored; `within`: days around each that its unit may read (None: all).
-    Raises what `open_scene` raises, and InputMissing for a wanted date that is not there.
+    `datetime`: 'first/last' or a day, which dates are restored; `within`: days around each that its unit may read (None: all).
+    Raises what `open_scene` and `check_place` raise, InputMissing for a wanted date that is not there, UsageError for one that
+    is no date and for a place whose name no folder can have.
     """
-    reading = {name: options[name] for name in READING if name in options}
-    scene = open_scene(series.s2, series.s1 or None, place_id=series.place, **{**reading, "verify": False})
-    wanted = [scene.dates[scene.index(as_day(day))] for day in series.dates] or list(scene.dates)
-    for day in _between(wanted, datetime):
+    reading = {name: options[name] for name in READING if name in options} | {"given": given_mask(options), "verify": False}
+    named = None if series.place is None else stac.place_name(series.place)
+    scene = open_scene(series.s2, series.s1 or None, place_id=named, **reading)
+    place = stac.place_name(scene.place.id)
+    wanted = [scene.dates[scene.index(_day(text))] for text in series.dates] or list(scene.dates)
+    days = list(filter(days_within(datetime), wanted))
+    if days:
+        check_place(scene, options, needs, spanned=within is not None or "datetime" in options)
+    for day in days:
         span = {} if within is None else {"datetime": f"{day - within}/{day + within}"}
         yield Unit(
             s2=tuple(map(str, series.s2)), s1=tuple(map(str, series.s1)), date=str(day),
-            out=str(out.absolute() / scene.place.id), options=plain({**options, "place": scene.place.id, **span}),
+            out=str(out.absolute() / place), options=plain({**options, "place": place, **span}),
         )  # fmt: skip
 
 
-def _between(days: Sequence[np.datetime64], span: str | None) -> list[np.datetime64]:
-    if span is None:
-        return list(days)
-    first, _, last = span.partition("/")
+def _day(text: str) -> np.datetime64:
     try:
-        low, high = (None if end in ("", "..") else as_day(end) for end in (first, last))
+        day = as_day(text)
     except ValueError:
-        raise UsageError(f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31.") from None
-    return [day for day in days if (low is None or day >= low) and (high is None or day <= high)]
+        day = np.datetime64("NaT")
+    if np.isnat(day):
+        raise UsageError(f"'{text}' is not a date.", do="write YYYY-MM-DD in the column dates, several separated by blanks.")
+    return day
 
 
 def plan_units(
@@ -139,21 +159,28 @@ def plan_units(
     """The units of many places, and the places that cannot be read: one bad tile does not stop the others.
 
     `sources`: what `series_of` takes, and STAC (stac.py), whose files lie below `files`; its manifests go to `lists`.
-    Raises InputsContradict where two series would write the same product.
+    Raises UsageError and InputMissing for options that no place can be planned with, InputsContradict where two series would
+    write the same product.
     """
+    days_within(datetime)
+    options = settled(options)
+    needs = needs_of(options)
     units: list[Unit] = []
     bad: list[tuple[str, UncloudedError]] = []
     found: list[Series] = []
     for source in map(str, sources):
         if stac.is_stac(source):
-            named, missing = stac.places(source, lists.absolute(), files)
+            try:
+                named, missing = stac.places(source, lists.absolute(), files)
+            except UncloudedError as error:
+                named, missing = [], [(source, error)]
             found += [Series(s2=s2, place=place) for place, s2 in named]
             bad += missing
         else:
             found += series_of(Path(source))
     for series in found:
         try:
-            units += units_of(series, out, options, datetime=datetime, within=within)
+            units += list(units_of(series, out, options, needs=needs, datetime=datetime, within=within))
         except UncloudedError as error:
             bad.append((str(series.s2[0]), error))
     seen: dict[str, Unit] = {}

@@ -1,7 +1,8 @@
 """Working off a job list: each unit writes its own product, so any may be repeated, anywhere, at any time.
 
-A unit whose product is there is passed over. One that fails is tried again after a pause, as long as trying again can help;
-then it is put aside with its reason, in a folder beside the job list, and the others go on.
+A unit whose product is there, made as it would make it, is passed over (there.py). One that fails is tried again after a
+pause, as long as trying again can help; then it is put aside with its reason, in a folder beside the job list, and the others
+go on.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from unclouded.batch.jobs import Unit, read_jobs, shard_of
+from unclouded.batch.there import arguments, is_there, refuse_to_replace
 from unclouded.errors import OutputFailed, TryAgain, UncloudedError, UsageError
 from unclouded.products.journal import write_file
-from unclouded.products.product import load_product, plain
-from unclouded.remove import fingerprints, remove_clouds
+from unclouded.remove import remove_clouds
 from unclouded.workers import in_processes, one_thread
 
 ATTEMPTS = 3
@@ -55,13 +57,15 @@ def run_jobs(
     scheduler: str | None = None,
     workers: int = 1,
     again: bool = False,
+    overwrite: bool = False,
     pause: float = PAUSE,
     say: Say = print,
 ) -> Summary:
     """Work off a job list, or the shard 'i/n' of it, `workers` units at a time.
 
     `executor`: 'local' (processes of this machine) or 'dask' (`scheduler`: its address; None: a cluster on this machine that
-    listens on 127.0.0.1 only). `again`: also try units that were put aside. Raises UsageError, InputMissing.
+    listens on 127.0.0.1 only). `again`: also try units that were put aside. `overwrite`: do, and replace products and
+    unfinished runs that were made with other options or from other files. Raises UsageError, InputMissing.
     """
     if executor not in ("local", "dask"):
         raise UsageError(f"--executor {executor} is not known.", do="use local or dask.")
@@ -69,9 +73,9 @@ def run_jobs(
         raise UsageError("--scheduler is for Dask.", do="add --executor dask.")
     aside = Aside(jobs.with_name(jobs.name + ".failed"))
     units = shard_of(read_jobs(jobs), shard)
-    left_out = [] if again else [(unit, why) for unit in units if (why := aside.why(unit))]
+    left_out = [] if again or overwrite else [(unit, why) for unit in units if (why := aside.why(unit))]
     todo = [unit for unit in units if unit not in [u for u, _ in left_out]]
-    outcomes = _with_attempts(_engine(executor, scheduler, workers), todo, pause)
+    outcomes = _with_attempts(_engine(executor, scheduler, workers, overwrite), todo, pause)
     found = [_told(outcome, aside, n, len(todo), say) for n, outcome in enumerate(outcomes, 1)]
     return Summary(
         done=tuple(o.unit for o in found if o.state == "done"),
@@ -80,12 +84,13 @@ def run_jobs(
     )
 
 
-def _engine(executor: str, scheduler: str | None, workers: int) -> Engine:
+def _engine(executor: str, scheduler: str | None, workers: int, overwrite: bool) -> Engine:
+    work = partial(attempt, overwrite=overwrite)
     if executor == "local":
-        return lambda units: in_processes(attempt, units, workers, apart=True, attempts=1, give_up=_lost)
+        return lambda units: in_processes(work, units, workers, apart=True, attempts=1, give_up=_lost)
     from unclouded.batch.dask import over_dask
 
-    return lambda units: over_dask(attempt, units, scheduler, workers)
+    return lambda units: over_dask(work, units, scheduler, workers)
 
 
 def _lost(unit: Unit, why: str) -> Outcome:
@@ -116,13 +121,19 @@ def _told(outcome: Outcome, aside: Aside, n: int, total: int, say: Say) -> Outco
     return outcome
 
 
-def attempt(unit: Unit) -> Outcome:
-    """Make one product, in this process. Never raises for what is wrong with one unit."""
+def attempt(unit: Unit, *, overwrite: bool = False) -> Outcome:
+    """Make one product, in this process. Never raises for what is wrong with one unit.
+
+    A finished product that is not as this unit makes it is replaced if `overwrite`, else the unit fails.
+    """
     one_thread()
     try:
         if is_there(unit):
             return Outcome(unit, "there")
-        remove_clouds(unit.s2, unit.out, s1=unit.s1 or None, date=unit.date, resume=True, **_arguments(unit))
+        if not overwrite:
+            refuse_to_replace(unit)
+        how = {**arguments(unit.options), "resume": True, "overwrite": overwrite}
+        remove_clouds(unit.s2, unit.out, s1=unit.s1 or None, date=unit.date, **how)
     except PASSING as error:
         return Outcome(unit, "again", str(error))
     except UncloudedError as error:
@@ -130,22 +141,6 @@ def attempt(unit: Unit) -> Outcome:
     except Exception as error:  # noqa: BLE001 - one unit must not end the others
         return Outcome(unit, "again", repr(error))
     return Outcome(unit, "done")
-
-
-def _arguments(unit: Unit) -> dict[str, Any]:
-    box = unit.options.get("bbox")
-    return {**unit.options, **({"bbox": tuple(box)} if box is not None else {})}
-
-
-def is_there(unit: Unit) -> bool:
-    """Whether the product of a unit is finished, was made with its options, and from input files as they are now."""
-    try:
-        product = load_product(Path(unit.out) / unit.date)
-        job, files = product.manifest["job"], product.manifest["decisions"].get("files", [])
-    except (UncloudedError, KeyError):
-        return False
-    same = all(job[name] == plain(value) for name, value in unit.options.items() if name in job)
-    return same and plain(fingerprints(files)) == job.get("inputs")
 
 
 class Aside:

@@ -79,7 +79,11 @@ def kind_of(values: NDArray[np.floating]) -> Kind:
         return "binary"
     if set(found.tolist()) <= {float(code) for code in Cover}:
         return "classes"
-    raise InputUnsupported(
+    raise _neither(found)
+
+
+def _neither(found: NDArray[np.floating]) -> InputUnsupported:
+    return InputUnsupported(
         f"The mask file holds values such as {', '.join(f'{v:g}' for v in found[:8])}.",
         why="expected 0 (clear) and 1 or 255 (hidden), or the classes 0 no data, 1 clear, 2 thin cloud, 3 thick cloud, "
         "4 shadow, 5 snow, 6 other.",
@@ -102,6 +106,8 @@ def given(sample: Sample, kind: Kind | None = None) -> Detection:
     if how == "binary":
         classes = np.where(values > 0, Cover.THICK, Cover.CLEAR).astype(np.uint8)
     else:
+        if not np.isin(values, list(Cover)).all():  # a tag may say "classes" of a file that was changed
+            raise _neither(np.unique(values))
         classes = values.astype(np.uint8)
         known &= classes != Cover.NODATA
     classes = np.where(known, classes, np.uint8(Cover.OTHER))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, isfinite, nan
+from math import ceil, inf, isfinite, nan
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +78,9 @@ def detect(
     `lazily`: where little is hidden on `targets`, the other dates are decided only where they are looked at (`LazyMaps`); the
     classes are the same, but of those dates no shares are told.
 
-    Raises UsageError for an unknown detector or a negative margin, InputUnsupported where no detector fits.
+    Raises UsageError for an unknown detector or a margin that is no length, InputUnsupported where no detector fits.
     """
-    if grow < 0 or block < 1:
-        raise UsageError(f"grow is {grow} m and block {block} pixels; expected 0 or more, and 1 or more.")
+    check_margin(grow, block)
     bare = replace(scene, s1_dates=None, s1_orbits=None, masks=None)  # neither radar nor old masks are read
     wanted = None if targets is None else {as_day(t) for t in targets}
     chosen = [choose(bare, i, mask, wanted) for i in range(len(scene.dates))]
@@ -120,6 +119,12 @@ def detect(
         for layer in maps:
             layer[:] = decided(layer)
     return replace(scene.with_masks(masks), decisions={**scene.decisions, "masks": record})
+
+
+def check_margin(grow: float, block: int = BLOCK) -> None:
+    """Refuse a margin in metres, or a block, that cannot be. Raises UsageError."""
+    if not 0 <= grow < inf or block < 1:  # NaN is refused, too
+        raise UsageError(f"grow is {grow} m and block {block} pixels; expected 0 or more metres, and 1 or more.")
 
 
 def _is_little(detected: Sequence[NDArray[np.uint8]], final: NDArray[np.bool_]) -> bool:

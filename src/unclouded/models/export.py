@@ -44,7 +44,8 @@ def _frame(tensors: dict[str, Tensor]) -> Frame:
 def export_pt2(remover: SingleDate, path: Path, side: int = 256) -> None:
     """Write a torch exported program; `torch.export.load(path).module()` runs it without this package.
 
-    Raises UsageError for a side the network does not take and for a network of time series, OutputFailed where the file cannot be written.
+    Raises UsageError for a side the network does not take and for a network of time series, OutputFailed where the file cannot
+    be written.
     """
     program = torch.export.export(Physical(remover).eval(), _example(remover, side))
     try:

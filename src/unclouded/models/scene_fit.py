@@ -247,7 +247,7 @@ def _flat(blank: SceneModel, p: Pixels, effort: Effort, lit: NDArray[np.int64], 
     if len(lit) < FEWEST_CLEAR:
         unit = np.sqrt((v.spread**2).mean(1)) / 2 + np.float32(0.02)
         none = np.zeros((size, size), np.float32)
-        return replace(model, unit=unit, weights=model.mean, root=none, metric=none[0, 1:])
+        return replace(model, unit=unit, weights=model.mean, root=none, metric=none[1:, :0])
     given = Prior(np.full((size, count), 0.02**2 / 30), np.full(count, 0.02**2))
     given.variance[0] = 1.0
     return _adjusted(model, given, p.take(lit), t, use, effort)

@@ -182,9 +182,7 @@ def _config(kind: type[Any], values: Any, path: Path) -> Any:
     for name, value in values.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not 0 <= number <= MOST:
-                raise RefusedForSafety(
-                    f"The weights ask for {name} = {value}.", where=path, why=f"at most {MOST} is accepted."
-                )
+                raise RefusedForSafety(f"The weights ask for {name} = {value}.", where=path, why=f"at most {MOST} is accepted.")
     try:
         return checked(kind, values)
     except UsageError as error:
@@ -199,7 +197,7 @@ def _compare_on_meta(remover: type[Any], settings: Any, shapes: dict[str, tuple[
         with torch.device("meta"):
             own = {k: tuple(v.shape) for k, v in remover(settings).network.state_dict().items()}
     except UNBUILT as error:
-        raise InputCorrupt("The header of the weights tells of a network that cannot be.", where=path, why=str(error)) from error
+        raise InputCorrupt("The header of the weights tells a network that cannot be.", where=path, why=str(error)) from error
     wrong = mismatches(own, shapes)
     if wrong:
         raise InputCorrupt("The tensors in the file do not fit its own header.", where=path, why="; ".join(wrong[:12]) + ".")

@@ -108,6 +108,7 @@ def fill(
     A pixel that is clear (or snow) keeps its DN. A hidden pixel gets the DN of its guess, or no data where the guess is refused
     (NaN, a source of REFUSED, or beyond `limits`): never the cloud. A pixel without data stays so unless `limits.nodata`.
     A coarse pixel is observed when nothing beneath it is hidden, else it is the mean guess over the hidden pixels beneath.
+    Of a pixel without data some bands may have been measured: these keep their DN, rebuilt or not, with a sigma of 0.
     `layers`: how the clear image is stored, from `layers_of`. Raises RecordError where shapes or codes cannot be right.
     """
     i = scene.index(date)
@@ -128,9 +129,16 @@ def fill(
         )
         for layer, dn in zip(stored, delivered, strict=True)
     )
+    sigma = _sigma(scene, stored, guess, window, hidden, kept, source)
+    if (partly := _partly_measured(scene, delivered, stored, window, used)).any():
+        for layer, dn, made in zip(stored, delivered, clear, strict=True):
+            seen = _seen_bands(layer, dn, window, partly, np.asarray(HIDING[used]))
+            np.copyto(made, dn, where=seen)
+            sigma[_at(scene, layer)] = np.where(
+                spread(seen, layer.factor, window) & partly, np.uint16(0), sigma[_at(scene, layer)]
+            )
     return Block(
-        window=window, clear=clear, delivered=delivered, mask=used, source=source,
-        sigma=_sigma(scene, stored, guess, window, hidden, kept, source), age=_age(guess, source, kept),
+        window=window, clear=clear, delivered=delivered, mask=used, source=source, sigma=sigma, age=_age(guess, source, kept),
     )  # fmt: skip
 
 
@@ -251,6 +259,32 @@ def _measured(delivered: tuple[NDArray[Any], ...], layers: tuple[Layer, ...], wi
     return measured
 
 
+def _partly_measured(
+    scene: Scene, delivered: tuple[NDArray[Any], ...], layers: tuple[Layer, ...], window: Window, used: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """(h, w): counts as without data, but only because some of its bands were not measured."""
+    nothing: NDArray[np.bool_] = np.asarray(used == Cover.NODATA)
+    if not nothing.any() or "outline" in scene.decisions.get("grid", {}):  # what lies outside an area is not wanted
+        return np.zeros_like(nothing)
+    some, every = np.zeros_like(nothing), np.ones_like(nothing)
+    for dn, layer in zip(delivered, layers, strict=True):
+        for band in dn:
+            valid = spread(is_valid(band, layer.nodata), layer.factor, window)
+            some |= valid
+            every &= valid
+    return nothing & some & ~every
+
+
+def _seen_bands(
+    layer: Layer, dn: NDArray[Any], window: Window, partly: NDArray[np.bool_], cloud: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(C, h, w) of one layer: measured in pixels that were so in part, and nothing beneath lies under a cloud."""
+    own = (_gather(partly.astype(np.int32), layer.factor, window) > 0) & (
+        _gather(cloud.astype(np.int32), layer.factor, window) == 0
+    )
+    return np.stack([own & is_valid(band, layer.nodata) for band in dn])
+
+
 def _refused(guess: Guess | None, limits: Limits, hidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(h, w): no guess, or one that the limits do not allow."""
     if guess is None:
@@ -299,7 +333,7 @@ def _fill_layer(
     if guess is not None and rebuild.any():
         out[:, rebuild] = to_counts(
             _means(guess, kept, layer.factor, window)[:, None], dtype=np.dtype(layer.dtype),
-            quantification=layer.quantification, offset=layer.offset, nodata=layer.nodata,
+            quantification=layer.quantification, offset=layer.offset, nodata=layer.nodata or 0.0,  # 0 is never ground
         )[:, 0]  # fmt: skip
     return out
 

@@ -218,14 +218,24 @@ def job_digest(job: Mapping[str, Any]) -> str:
         raise RecordError(f"The job is not plain JSON: {error}.") from error
 
 
+def is_job(path: Path, job: Mapping[str, Any]) -> bool:
+    """Whether a run was started with this job."""
+    old = _read_job(path)
+    return isinstance(old, dict) and job_digest(old) == job_digest(job)
+
+
+def _read_job(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def check_job(path: Path, job: Mapping[str, Any]) -> None:
     """Refuse to continue a run that was started with another job. Raises UsageError naming what differs."""
-    try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError):
-        old = {}
-    if isinstance(old, dict) and job_digest(old) == job_digest(job):
+    if is_job(path, job):
         return
+    old = _read_job(path)
     differs = [key for key in sorted({*old, *job}) if old.get(key) != job.get(key)] if isinstance(old, dict) else []
     raise UsageError(
         "The unfinished run here was started with other inputs, options or code.",

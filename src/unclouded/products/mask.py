@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.errors import UsageError
 from unclouded.products.cog import Plane, write_cog
 from unclouded.products.journal import disk_errors
 from unclouded.products.legend import COVER_COLOURS, COVER_NAMES
@@ -16,6 +17,21 @@ from unclouded.scenes.scene import Scene
 
 BLOCK = 768
 UNKNOWN = 255
+
+
+def check_mask(path: Path, scene: Scene, *, overwrite: bool = False) -> None:
+    """Whether `write_mask` may write there. Raises UsageError for what the scene is read from and for what is there already."""
+    taken = [name for name in (path, beside(path)) if name.exists()]
+    read = {Path(name).resolve() for name in scene.decisions.get("files", [])}
+    if mine := [name for name in taken if name.resolve() in read]:
+        raise UsageError("The mask would replace what it is made from.", where=mine[0], do="choose another --out.")
+    if taken and not overwrite:
+        raise UsageError("There is something of this name already.", where=taken[0], do="use --overwrite, or another --out.")
+
+
+def beside(path: Path) -> Path:
+    """Where the probability goes."""
+    return path.with_name(f"{path.stem}_probability{path.suffix}")
 
 
 def write_mask(path: Path, scene: Scene, i: int, probability: Callable[[Window], NDArray[np.float32] | None]) -> list[Path]:
@@ -37,7 +53,7 @@ def write_mask(path: Path, scene: Scene, i: int, probability: Callable[[Window],
         path.parent.mkdir(parents=True, exist_ok=True)
         _publish(path, classes, _classes(scene, i))
         if probability(Window(0, 0, 1, 1)) is not None:
-            written.append(path.with_name(f"{path.stem}_probability{path.suffix}"))
+            written.append(beside(path))
             _publish(written[-1], percent, _percent(scene, i, probability))
     return written
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from unclouded.products.journal import (
     check_job,
     disk_errors,
     exchange,
+    is_job,
     job_digest,
     sync,
     sync_folder,
@@ -44,7 +44,7 @@ from unclouded.products.legend import COVER_COLOURS, COVER_NAMES, SOURCE_COLOURS
 from unclouded.products.preview import Look, quicklook, step_for
 from unclouded.products.report import Report, render
 from unclouded.products.stac import stac_item
-from unclouded.sample import NO_AGE, Cover, Source, Window, as_day
+from unclouded.sample import NO_AGE, Cover, Source, Window, as_day, file_name
 from unclouded.scenes.scene import Layer, Scene
 from unclouded.workers import in_processes
 
@@ -72,8 +72,7 @@ class Product:
 
 def product_id(place: str, day: np.datetime64) -> str:
     """ID = <place>_<YYYYMMDD>, with the place spelled in letters that any file system takes."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", place).strip("._-")[:80] or "place"
-    return f"{name}_{str(as_day(day)).replace('-', '')}"
+    return f"{file_name(place) or 'place'}_{str(as_day(day)).replace('-', '')}"
 
 
 def planes_of(scene: Scene, layers: Sequence[Layer]) -> tuple[Plane, ...]:
@@ -164,17 +163,19 @@ class ProductWriter:
         if self._old.exists() and not (self.final / MANIFEST).exists():
             os.rename(self._old, self.final)
         shutil.rmtree(self._old, ignore_errors=True)
-        if self._resume and _job_of(self.final) == job_digest(self.job):
+        done = self._resume and _job_of(self.final) == job_digest(self.job)
+        if done and not (self._overwrite and _damaged(self.final)):
             self.finished = True
             shutil.rmtree(self.staging, ignore_errors=True)
             return
+        refuse_to_lose(self.final, self.scene)
         if self.final.exists() and not self._overwrite:
             raise UsageError(
                 f"There is a product of {self.date} already.", where=self.final,
                 do="use --overwrite to replace it, or choose another --out.",
             )  # fmt: skip
         job = self.staging / "job.json"
-        if self.staging.exists() and not (job.exists() and self._resume):
+        if self.staging.exists() and not (self._resume and self._may_go_on(job)):
             self._refuse_to_forget(job)
             shutil.rmtree(self.staging)
         if self.staging.exists():
@@ -185,6 +186,10 @@ class ProductWriter:
             write_file(job, json.dumps(self.job, indent=1, sort_keys=True).encode())
         self._journal = Journal(self.staging)
         self.damaged = self._journal.forget_damaged()
+
+    def _may_go_on(self, job: Path) -> bool:
+        """Whether there is a run to continue; one of another job stands in the way, unless it may be overwritten."""
+        return job.exists() and (not self._overwrite or is_job(job, self.job))
 
     def _refuse_to_forget(self, job: Path) -> None:
         if job.exists() and not self._overwrite and (journal := self.staging / "journal.jsonl").exists():
@@ -313,6 +318,20 @@ class ProductWriter:
         sync_folder(self.out)
 
 
+def refuse_to_lose(final: Path, scene: Scene) -> None:
+    """Whatever the options say, nothing is replaced but a product, and none that is read for the new one. Raises UsageError."""
+    if not final.exists():
+        return
+    if _job_of(final) is None and (not final.is_dir() or any(final.iterdir())):
+        raise UsageError(
+            "What is here is no product, and is not replaced.", where=final, why=f"it holds no {MANIFEST}.",
+            do="choose another --out.",
+        )  # fmt: skip
+    here = final.resolve()
+    if read := [path for path in scene.decisions.get("files", []) if here in Path(path).resolve().parents]:
+        raise UsageError("The product would replace what it is made from.", where=read[0], do="choose another --out.")
+
+
 def _how_written(id: str, day: np.datetime64, block: int, scene: Scene, layers: Sequence[Layer]) -> dict[str, Any]:
     grid = scene.place.grid
     return {
@@ -329,6 +348,14 @@ def _job_of(folder: Path) -> str | None:
         return json.loads((folder / MANIFEST).read_text())["job_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _damaged(folder: Path) -> bool:
+    try:
+        load_product(folder)
+    except (InputMissing, InputCorrupt):
+        return True
+    return False
 
 
 def plain(value: Any) -> Any:

@@ -6,9 +6,11 @@ always an error. The group is built beside its place and put there by one rename
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,11 @@ def write_zarr(products: Sequence[Product], path: Path, *, overwrite: bool = Fal
     Needs zarr (pip install 'unclouded[zarr]'). Raises UsageError (no products, no zarr, something is there already),
     InputUnsupported where the dates are stored differently, OutputFailed.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise UsageError("zarr is not installed.", do="pip install 'unclouded[zarr]'.") from error
+    check_zarr(path, overwrite=overwrite)
+    import zarr
+
     if not products:
         raise UsageError("There is no product to write to Zarr.")
-    if path.exists() and not overwrite:
-        raise UsageError("There is something of this name already.", where=path, do="use --overwrite to replace it.")
     ordered = sorted(products, key=lambda product: product.date)
     staging = path.with_name(path.name + ".staging")
     with disk_errors(path):
@@ -52,6 +51,25 @@ def write_zarr(products: Sequence[Product], path: Path, *, overwrite: bool = Fal
         os.rename(staging, path)
         sync_folder(path.absolute().parent)
     return path
+
+
+def check_zarr(path: Path, *, overwrite: bool = False) -> None:
+    """Whether `write_zarr` may write there, before the work that its products take. Only a group of ours is replaced.
+
+    Raises UsageError.
+    """
+    if find_spec("zarr") is None:
+        raise UsageError("zarr is not installed.", do="pip install 'unclouded[zarr]'.")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise UsageError("There is something of this name already.", where=path, do="use --overwrite to replace it.")
+    try:
+        ours = "unclouded" in json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise UsageError("What is here was not written by unclouded and stays.", where=path, do="choose another name.")
 
 
 def _names(product: Product) -> list[str]:
@@ -69,7 +87,7 @@ def _stack(group: Any, name: str, products: Sequence[Product]) -> None:
     """One raster of every product as an array (time, band, y, x)."""
     first = _header(products[0], name)
     for product in products[1:]:
-        if name not in product.files or _header(product, name) != first:
+        if name not in product.files or repr(_header(product, name)) != repr(first):  # NaN is not equal to itself
             raise InputUnsupported(
                 f"The dates cannot be one array: {name} of {product.date} is stored otherwise than that of {products[0].date}.",
                 why="type, nodata, scale, bands or grid differ.", do="keep the COGs, or write such dates apart.",
@@ -78,9 +96,10 @@ def _stack(group: Any, name: str, products: Sequence[Product]) -> None:
 
     bands, height, width = first["shape"]
     suffix = _grid(group, name, first)
+    empty = np.dtype(first["dtype"]).type(first["nodata"] or 0)
     array = group.create_array(
         name, shape=(len(products), bands, height, width), chunks=(1, 1, min(CHUNK, height), min(CHUNK, width)),
-        dtype=first["dtype"], fill_value=int(first["nodata"] or 0), compressors=ZstdCodec(level=3, checksum=True),
+        dtype=first["dtype"], fill_value=empty, compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=("time", f"band_{name}", f"y{suffix}", f"x{suffix}"), config={"write_empty_chunks": True},
         attributes={key: first[key] for key in ("bands", "crs", "transform", "scales", "offsets", "nodata")},
     )  # fmt: skip

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,21 @@ from unclouded.errors import InputCorrupt, InputMissing, InputsContradict, Input
 from unclouded.sample import Window
 
 if TYPE_CHECKING:
+    from odc.geo.crs import CRS
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
 
 MAX_AREA_FILE = 64 * 2**20
+DEGREES = "EPSG:4326"
 _GEOMETRIES = ("POINT", "LINESTRING", "POLYGON", "MULTI", "GEOMETRYCOLLECTION")
 
 
 def geometry(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None) -> Geometry | None:
-    """The area asked for, with its CRS (longitude and latitude unless it says otherwise); None for everything."""
+    """The area asked for, with its CRS (longitude and latitude unless it says otherwise); None for everything.
+
+    Raises UsageError (no box, both given, coordinates beyond the globe), InputMissing, InputCorrupt (neither GeoJSON nor WKT),
+    InputUnsupported (empty, too large a file, unknown CRS).
+    """
     if aoi is not None and bbox is not None:
         raise UsageError("--aoi and --bbox exclude each other.")
     if bbox is not None:
@@ -33,18 +39,26 @@ def geometry(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None
     return None if aoi is None else _read(aoi)
 
 
+def area_note(aoi: str | PathLike[str] | None, bbox: Sequence[float | str] | None) -> str | None:
+    """What is recorded of the area asked for: enough to tell another one; None for everything. Raises as `geometry` does."""
+    shape = geometry(aoi, bbox)
+    if shape is None:
+        return None
+    return f"{shape.geom_type}, SHA-256 {hashlib.sha256(f'{shape.crs} {shape.wkt}'.encode()).hexdigest()[:16]}"
+
+
 def _box(bbox: Sequence[float | str]) -> Geometry:
     from odc.geo import geom
 
-    crs = str(bbox[4]) if len(bbox) == 5 else "EPSG:4326"
+    crs = str(bbox[4]) if len(bbox) == 5 else DEGREES
     left, bottom, right, top = (float(v) for v in bbox[:4]) if len(bbox) in (4, 5) else (math.nan,) * 4
-    degrees = crs == "EPSG:4326" and not (min(left + 180, 180 - right) >= 0 and min(bottom + 90, 90 - top) >= 0)
+    degrees = crs == DEGREES and not (min(left + 180, 180 - right) >= 0 and min(bottom + 90, 90 - top) >= 0)
     if not all(map(math.isfinite, (left, bottom, right, top))) or left >= right or bottom >= top or degrees:
         raise UsageError(
             f"--bbox {','.join(map(str, bbox))} is not a box.", why="expected west,south,east,north in degrees "
             "(or in the units of a CRS given as fifth part, EPSG:n), west < east and south < north.",
         )  # fmt: skip
-    return geom.box(left, bottom, right, top, crs=crs)
+    return geom.box(left, bottom, right, top, crs=_crs(crs, "--bbox"))
 
 
 def _read(aoi: str | PathLike[str]) -> Geometry:
@@ -61,34 +75,66 @@ def _read(aoi: str | PathLike[str]) -> Geometry:
     shape = _from_json(text, where) if text.startswith("{") else _from_wkt(text, where)
     if shape.is_empty:
         raise InputUnsupported("The area of interest is empty.", where=where)
+    box = shape.boundingbox
+    if shape.crs == DEGREES and (max(-box.bottom, box.top) > 90 or max(-box.left, box.right) > 360):
+        raise UsageError(
+            "The area of interest reaches beyond the globe.", where=where,
+            why=f"it covers {box.left:.6g}..{box.right:.6g} degrees of longitude, {box.bottom:.6g}..{box.top:.6g} of latitude.",
+            do="give longitude, latitude, or the CRS of other coordinates: SRID=32631;POLYGON(...), or 'crs' in GeoJSON.",
+        )  # fmt: skip
     return shape
+
+
+def _crs(text: str, where: str) -> CRS:
+    """Raises InputUnsupported for a name that PROJ does not know."""
+    from odc.geo.crs import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        return CRS(text)
+    except CRSError as error:
+        raise InputUnsupported(
+            f"The area's coordinate reference system '{text[:80]}' is not known.", where=where, do="name one as EPSG:n."
+        ) from error
 
 
 def _from_json(text: str, where: str) -> Geometry:
     from odc.geo import geom
+    from shapely import force_2d  # type: ignore[import-untyped]
+    from shapely.errors import ShapelyError  # type: ignore[import-untyped]
+    from shapely.geometry import shape  # type: ignore[import-untyped]
 
     try:
         found = json.loads(text)
         named = (found.get("crs") or {}).get("properties", {}).get("name", "")
-        shapes = [f["geometry"] for f in found["features"]] if "features" in found else [found.get("geometry", found)]
-        crs = "EPSG:4326" if not named or "CRS84" in named else "EPSG:" + named.rsplit(":", 1)[-1]
-        whole = geom.unary_union([geom.Geometry(shape, crs) for shape in shapes])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        crs = DEGREES if not named or "CRS84" in named else "EPSG:" + named.rsplit(":", 1)[-1]
+        shapes = [force_2d(shape(part)) for part in _geometries(found)]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ShapelyError) as error:
         raise InputCorrupt("The area of interest is not GeoJSON.", where=where, why=str(error)[:200]) from error
-    if whole is None:
-        raise InputUnsupported("The area of interest is empty.", where=where)
+    if not shapes:
+        raise InputUnsupported("The area of interest is empty.", where=where, why="no feature of it has a geometry.")
+    known = _crs(crs, where)
+    whole = geom.unary_union([geom.Geometry(part, known) for part in shapes])
+    assert whole is not None  # it is for no shapes at all only
     return whole
+
+
+def _geometries(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The geometries of GeoJSON; a feature may have none ("geometry": null) and is passed over."""
+    shapes = [f["geometry"] for f in found["features"]] if "features" in found else [found.get("geometry", found)]
+    return [shape for shape in shapes if shape is not None]
 
 
 def _from_wkt(text: str, where: str) -> Geometry:
     from odc.geo import geom
-    from shapely import wkt  # type: ignore[import-untyped]
-    from shapely.errors import ShapelyError  # type: ignore[import-untyped]
+    from shapely import force_2d, wkt
+    from shapely.errors import ShapelyError
 
     head, _, body = text.partition(";")
-    crs, plain = (f"EPSG:{head[5:]}", body) if head.upper().startswith("SRID=") else ("EPSG:4326", text)
+    crs, plain = (f"EPSG:{head[5:].strip()}", body) if head.upper().startswith("SRID=") else (DEGREES, text)
+    known = _crs(crs, where)
     try:
-        return geom.Geometry(wkt.loads(plain), crs)
+        return geom.Geometry(force_2d(wkt.loads(plain)), known)
     except (ShapelyError, ValueError) as error:
         raise InputCorrupt("The area of interest is not WKT.", where=where, why=str(error)[:200]) from error
 
@@ -124,6 +170,11 @@ def window_of(shape: Geometry, grid: GeoBox | None, size: tuple[int, int], step:
     if grid is None or grid.crs is None:
         raise InputUnsupported("An area cannot be cut out of images without coordinates.", do="leave --aoi and --bbox out.")
     box, a = shape.to_crs(grid.crs, resolution=math.inf).boundingbox, grid.affine
+    if not all(map(math.isfinite, box.bbox)):
+        raise InputsContradict(
+            "The area of interest lies outside the images.", why=f"it is so far off that it has no coordinates in {grid.crs}.",
+            do="check the order: west,south,east,north in degrees, or give the CRS.",
+        )  # fmt: skip
     top, bottom = _outwards((box.top - a.f) / a.e, (box.bottom - a.f) / a.e, step)
     left, right = _outwards((box.left - a.c) / a.a, (box.right - a.c) / a.a, step)
     row, col, end_row, end_col = max(top, 0), max(left, 0), min(bottom, size[0]), min(right, size[1])

@@ -25,8 +25,7 @@ STRIP = 1024  # rows of a class layer read at a time
 
 def describe(path: str | PathLike[str]) -> dict[str, Any]:
     """A JSON-able description. Raises UncloudedError in words where the input cannot be read."""
-    where = Path(path)
-    found = entries(where)
+    found, where = entries(path), Path(path)
     if where.is_file() and where.suffix.lower() in RASTERS and not _is_s2(where):
         return _plain(where)
     radars = radars_of([e for e in found if isinstance(e, Entry)], embedded=True)

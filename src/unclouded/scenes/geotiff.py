@@ -1,7 +1,8 @@
 """What a GeoTIFF of Sentinel-2 says of itself: bands, numbers, date, level, baseline.
 
-Numbers: scale and offset tags of the file come first (GDAL's meaning, value = DN * scale + offset), then a processing baseline
-among its tags; integers without tags are counts of 1/10000. Floats are reflectance if they look like it, else counts.
+Numbers: scale and offset tags of the file come first (GDAL's meaning, value = DN * scale + offset; with a scale of 1 that is a
+count without its offset), then a processing baseline among its tags; integers without tags are counts of 1/10000. Floats are
+reflectance if they look like it, else counts.
 """
 
 from __future__ import annotations
@@ -71,14 +72,15 @@ def read_image(entry: Entry, *, bands: Sequence[str] | None = None, undated: boo
     said = entry.date or date_in(time_of(tags))
     day = said or (UNDATED if undated else _no_day(entry))
     several = laid_together(parts)
-    merged = merge(several)
+    merged = _with_blank(merge(several))
     return StoredImage(
         date=day, name=entry.name, parts=merged, level=level, level_evidence=why, baseline=baseline,
-        offset_evidence=_offset_evidence(merged, baseline), offset_final=any(p.scale_tags for p in merged),
+        offset_evidence=_offset_evidence(merged, baseline), offset_final=any(map(_by_tags, merged)),
         scl=None if entry.scl is None else Pixels(str(entry.scl), 1),
         given=None if entry.mask is None else Pixels(str(entry.mask), 1),
         files=tuple(str(f) for f in (*entry.s2, *(f for f in (entry.scl, entry.mask) if f))),
         facts=({"time": time_of(tags)} if time_of(tags) else {}) | ({} if said else {"undated": True})
+        | ({"no_data": "0 in every band"} if any(p.blank for p in merged) else {})
         | ({"mosaic": [f.name for f in entry.s2]} if len(several) < len(parts) else {}),
     )  # fmt: skip
 
@@ -142,15 +144,22 @@ def _numbers(
             raise InputUnsupported(f"{file.name} has scale tags {scales}; expected one positive scale.", where=file)
         if scales[0] != 1:
             return round(1 / scales[0], 6), tuple(round(o / s, 6) for o, s in zip(offsets, scales, strict=True))
+    none = (0.0,) * len(indexes)
     if np.dtype(dataset.dtypes[indexes[0] - 1]).kind == "f":
-        seen = np.concatenate(glimpse(dataset, indexes, missing))
-        return (10_000.0 if seen.size and float(np.median(seen)) > 10 else 1.0), (0.0,) * len(indexes)
-    return 10_000.0, (0.0,) * len(indexes)
+        seen = np.concatenate(glimpse(dataset, indexes, (*missing, 0.0)))  # an empty border is no evidence
+        if not seen.size or float(np.median(seen)) <= 10:
+            return 1.0, none
+    return 10_000.0, tuple(offsets) if tagged else none  # a scale of 1: the offset is one of counts
+
+
+def _by_tags(part: StoredBands) -> bool:
+    """Whether the numbers of a part are those of its tags: an offset beside a scale of 1 says nothing of reflectance."""
+    return bool(part.scale_tags) and (part.scale_tags[0] != 1 or part.quantification != 1)
 
 
 def _offset_evidence(parts: Sequence[StoredBands], baseline: str) -> str:
     for part in parts:
-        if part.scale_tags and part.scale_tags[0] != 1:
+        if _by_tags(part):
             return f"scale and offset tags: scale {part.scale_tags[0]:g}, offset {part.offset_tags[0]:g}"
     return f"processing baseline {baseline} among the tags" if baseline else ""
 
@@ -159,7 +168,7 @@ def merge(parts: Sequence[StoredBands]) -> tuple[StoredBands, ...]:
     """Parts that share grid and numbers together, finest first. Raises InputUnsupported for a band that comes twice."""
     groups: dict[tuple[object, ...], list[StoredBands]] = {}
     for p in parts:
-        key = (p.grid, p.shape, p.dtype, repr(p.nodata), p.missing, p.quantification, bool(p.scale_tags))
+        key = (p.grid, p.shape, p.dtype, repr(p.nodata), p.missing, p.quantification, bool(p.scale_tags), len(p.more))
         groups.setdefault(key, []).append(p)
     merged = [_joined(group) for group in groups.values()]
     names = [band for p in merged for band in p.bands]
@@ -180,7 +189,19 @@ def _joined(group: Sequence[StoredBands]) -> StoredBands:
         for name in ("bands", "where", "offset", "descriptions", "scale_tags", "offset_tags")
     }
     shared = {k: v for k, v in ordered[0].tags.items() if all(p.tags.get(k) == v for p in ordered)}
-    return replace(ordered[0], tags=shared, **chained)
+    more = tuple(tuple(where for some in same for where in some) for same in zip(*(p.more for p in ordered), strict=True))
+    return replace(ordered[0], tags=shared, more=more, **chained)
+
+
+def _with_blank(parts: Sequence[StoredBands]) -> tuple[StoredBands, ...]:
+    """Floats that declare no nodata value: where every band of the date is exactly 0, nothing was measured."""
+    rasters = [(p.where, *p.more) for p in parts]
+    blank = tuple(tuple(w for r in rasters if n < len(r) for w in r[n]) for n in range(max(map(len, rasters))))
+    return tuple(replace(p, blank=blank[: 1 + len(p.more)]) if _undeclared(p) else p for p in parts)
+
+
+def _undeclared(part: StoredBands) -> bool:
+    return part.nodata is None and np.dtype(part.dtype).kind == "f"
 
 
 def level_of(bands: Sequence[str], tags: Mapping[str, str], names: Sequence[str], scl: Path | None) -> tuple[Level | None, str]:

@@ -95,12 +95,14 @@ def above(first: StoredBands, other: StoredBands) -> StoredBands | None:
     grid = _around(first.grid, other.grid)
     if grid is None:
         return None
-    return replace(first, grid=grid, shape=(grid.shape[0], grid.shape[1]), more=(*first.more, other.where, *other.more))
+    more, blank = (*first.more, other.where, *other.more), (*first.blank, *other.blank)
+    return replace(first, grid=grid, shape=(grid.shape[0], grid.shape[1]), more=more, blank=blank)
 
 
 def _numbers(part: StoredBands) -> tuple[Any, ...]:
     return (
-        part.dtype, repr(part.nodata), part.missing, part.quantification, part.offset, part.scale_tags, part.offset_tags
+        part.dtype, repr(part.nodata), part.missing, bool(part.blank), part.quantification, part.offset, part.scale_tags,
+        part.offset_tags,
     )  # fmt: skip
 
 

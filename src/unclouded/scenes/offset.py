@@ -2,7 +2,8 @@
 
 The rule: a product's own metadata decides (SAFE XML values, scale and offset tags, a baseline tag); only counts that come
 without any are looked at. With the offset in, even the darkest pixels of every band lie near 1000 or above; without it, some
-band of some date has darker ones. A fully clouded date cannot tell, so dates without metadata of one era speak together.
+band of some date has darker ones. A fully clouded date cannot tell, so dates without metadata of one era speak together: one
+that is too dark for the offset says that none of them has it; where there is none, one that looks like it says that all have.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def look(image: StoredImage, *, parts: Sequence[StoredBands] | None = None, **ho
     """Read a few small windows of a date."""
     darkest, below = np.inf, 0.0
     for part in image.parts if parts is None else parts:
+        missing = (*part.missing, 0.0) if part.blank else part.missing
         for path in dict.fromkeys(p.path for p in part.where):
             indexes = [p.band for p in part.where if p.path == path]
-            for values in glimpse(opened(path), indexes, part.missing, **how):
+            for values in glimpse(opened(path), indexes, missing, **how):
                 if values.size >= ENOUGH:
                     darkest = min(darkest, float(np.percentile(values, 0.1)))
                     below = max(below, float((values < -OFFSET).mean()))
@@ -58,11 +60,9 @@ def look(image: StoredImage, *, parts: Sequence[StoredBands] | None = None, **ho
 
 def settle(images: Sequence[StoredImage], option: str | float) -> tuple[list[StoredImage], list[dict[str, Any]]]:
     """The images with their offsets, and per date what was decided and why. `option`: 'auto', 'none' or a number of DN."""
-    if option not in ("auto", "none"):
-        number = 0.0 if option == "none" else _number(option)
-        return [_with(i, number) for i in images], [_note(i, number, f"--offset {option}") for i in images]
-    if option == "none":
-        return [_with(i, 0.0) for i in images], [_note(i, 0.0, "--offset none") for i in images]
+    if option != "auto":
+        both = [_as_told(image, 0.0 if option == "none" else _number(option), f"--offset {option}") for image in images]
+        return [image for image, _ in both], [note for _, note in both]
     silent = [not image.offset_evidence and _counts(image) for image in images]
     seen = [look(image) if quiet else None for image, quiet in zip(images, silent, strict=True)]
     settled = [_settle(image, look_, seen, images) for image, look_ in zip(images, seen, strict=True)]
@@ -77,6 +77,14 @@ def _number(option: str | float) -> float:
     if not np.isfinite(value) or abs(value) > 10_000:
         raise UsageError(f"--offset {option} is not understood.", do="use auto, none, or a number such as -1000.")
     return value
+
+
+def _as_told(image: StoredImage, offset: float, option: str) -> tuple[StoredImage, dict[str, Any]]:
+    """A date with the offset of an option, which is of counts: reflectance has none."""
+    if all(part.quantification == 1 for part in image.parts):
+        text = f"reflectance, not counts: {option} does not apply"
+        return image, _note(image, image.finest.offset[0], text, warning=f"{image.date}: {text}" if offset else "")
+    return _with(image, offset), _note(image, offset, option)
 
 
 def _counts(image: StoredImage) -> bool:
@@ -111,19 +119,30 @@ def _by_baseline(image: StoredImage) -> tuple[StoredImage, dict[str, Any]]:
 def _by_sight(
     image: StoredImage, seen: Seen, all_seen: Sequence[Seen | None], images: Sequence[StoredImage]
 ) -> tuple[StoredImage, dict[str, Any]]:
+    """Counts without metadata: what the dates of its era show together. Absent wins: clouds brighten, nothing darkens so."""
     era = [s.verdict for s, i in zip(all_seen, images, strict=True) if s is not None and (i.date < ERA) == (image.date < ERA)]
-    verdict = "absent" if "absent" in era and image.date < ERA else seen.verdict
-    if verdict == "unknown":
-        verdict = "in" if "in" in era and "absent" not in era else "absent"
     fact = f"no metadata; the darkest band's 0.1 percentile is {seen.darkest:.0f} DN"
-    if verdict == "absent":
+    if "absent" in era:
+        return _with(image, 0.0), _note(image, 0.0, *_without(image, seen, fact))
+    if "in" not in era:
         return _with(image, 0.0), _note(image, 0.0, fact)
     warning = f"{image.date}: {fact}, so the offset is taken to be still in. If the ground is just bright: --offset none"
     return _with(image, OFFSET), _note(image, OFFSET, fact, warning=warning)
 
 
+def _without(image: StoredImage, seen: Seen, fact: str) -> tuple[str, str]:
+    """Evidence and warning for a date of an era whose darkest pixels show that the offset is gone."""
+    if seen.verdict != "in":
+        return fact, ""
+    fact += "; other dates of its time are too dark for the offset, so this one is bright without it"
+    if image.date < ERA or seen.darkest >= DARK - OFFSET:  # brighter than clear ground with the offset: a clouded date
+        return fact, ""
+    return fact, f"{image.date}: {fact}. If this date does carry it: tag the file PROCESSING_BASELINE=05.00"
+
+
 def _with(image: StoredImage, offset: float) -> StoredImage:
-    return replace(image, parts=tuple(part.shifted(offset) for part in image.parts))
+    """The image with an offset for its counts; parts that are reflectance stay."""
+    return replace(image, parts=tuple(part.shifted(offset) if part.quantification != 1 else part for part in image.parts))
 
 
 def _note(image: StoredImage, offset: float, evidence: str, warning: str = "") -> dict[str, Any]:

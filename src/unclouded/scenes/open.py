@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,25 +13,25 @@ import numpy as np
 
 from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
-from unclouded.raster import grid_of, opened, overlap
+from unclouded.raster import overlap
 from unclouded.regrid import lattice_step
-from unclouded.sample import Days, Level, Place, Window, as_day
+from unclouded.sample import Days, Level, Place, Window, as_day, file_name
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
+from unclouded.scenes.given import Masks, check_masks, mask_kinds, with_masks
 from unclouded.scenes.mosaic import one_per_day
 from unclouded.scenes.offset import settle
 from unclouded.scenes.scene import Scene
 from unclouded.scenes.sentinel1 import check_place, near, pair, radar_entries, radars_of
 from unclouded.scenes.sentinel2 import read_safe
-from unclouded.scenes.series import Entry, entries
+from unclouded.scenes.series import RASTERS, Entry, entries_of, stem_of
 from unclouded.scenes.source import FileSource, cut
-from unclouded.scenes.stored import Pixels, StoredImage, StoredRadar
+from unclouded.scenes.stored import StoredImage, StoredRadar
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-Masks = str | PathLike[str] | Mapping[str, str | PathLike[str]]
 
 
 def open_scene(
@@ -52,6 +51,7 @@ def open_scene(
     verify: bool = True,
     place_id: str | None = None,
     undated: bool = False,
+    on: Any = None,
 ) -> Scene:
     """Open a place over time: a series folder, files, a manifest, or .SAFE products, with radar where there is some.
 
@@ -60,20 +60,22 @@ def open_scene(
     degrees, or with a CRS as fifth part; both snap outwards to the coarsest pixels, and pixels that an `aoi` does not touch
     have no data. `given`: a mask file for all dates or {date: file}. `datetime`: 'first/last', either may be empty or '..'.
     `verify`: check the digests of SAFE products. `undated`: a single image may lack a date.
+    `on`: the date whose grid is taken (None: the most common one); dates on another lattice are interpolated onto it.
     Reads metadata only, holds no pixels, and can be pickled. Raises UncloudedError in words.
     """
-    found = [entry for path in _paths(s2) for entry in entries(path)]
+    found = entries_of(_paths(s2))
     stored = read_images(found, bands, verify=verify, need_offset=offset == "auto", undated=undated and len(found) == 1)
     images, dropped = one_per_day(_within(stored, datetime))
     images, chosen = _bands(images, bands)
     level, level_note = _level(images, level)
     images, offsets = settle(images, offset)
-    grid, size = _grid(images)
+    grid, size = _grid(images, on)
     area = geometry(aoi, bbox)
     window = _window(images, grid, size, area)
     dates = np.array([image.date for image in images], "datetime64[D]")
     radars, far, embedded = _radars(found, s1, dates, s1_unit, s1_calibration, max_s1_gap, grid, size, window)
-    images = _given(images, given, grid, size)
+    images = with_masks(images, given)
+    partly = check_masks(images, None if grid is None else cut(grid, window), size)
     place = Place(id=place_id or _name(images, s2), bands=chosen, level=level, grid=None if grid is None else cut(grid, window))
     source = FileSource(
         bands=chosen, shape=(window.height, window.width), grid=place.grid, corner=(window.row, window.col),
@@ -87,10 +89,11 @@ def open_scene(
         "radar": [_radar_note(r) for r in radars] + far,
         "pairing": pair(dates, radars, max_s1_gap) if radars or s1 is not None or embedded else [],
         "verified": {image.name: image.verified for image in images if image.verified is not None},
+        "mask_kind": mask_kinds(images),
         "files": sorted({f for i in images for f in i.files} | {p.path for r in radars for p in (r.vv, r.vh)}),
         "products": [{"date": str(i.date), "name": i.name, "baseline": i.baseline, **i.facts} for i in images],
     }
-    decisions["warnings"] = _warnings(decisions, radars)
+    decisions["warnings"] = _warnings(decisions, radars) + partly
     return Scene(
         place=place, shape=source.shape, dates=dates, source=source,
         s1_dates=np.array([r.date for r in radars], "datetime64[D]") if radars else None,
@@ -137,10 +140,12 @@ def _where(entry: Entry | Path) -> object:
     return entry if isinstance(entry, Path) else entry.name
 
 
-def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
-    if span is None:
-        return images
-    parts = span.split("/")
+def days_within(span: str | None) -> Callable[[np.datetime64], bool]:
+    """Whether a day lies within 'first/last', both included; either may be empty or '..', and one day alone is that day.
+
+    None: every day does. Raises UsageError.
+    """
+    parts = ("", "") if span is None else span.split("/")
     try:
         first, last = (parts[0], parts[-1]) if len(parts) <= 2 else ("?", "?")
         low = None if first in ("", "..") else as_day(first)
@@ -149,7 +154,12 @@ def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
         raise UsageError(
             f"--datetime {span} is not understood.", do="write 2018-05-01/2018-07-31, or 2018-05-01/.. ."
         ) from None
-    inside = [i for i in images if (low is None or i.date >= low) and (high is None or i.date <= high)]
+    return lambda day: bool((low is None or day >= low) and (high is None or day <= high))
+
+
+def _within(images: list[StoredImage], span: str | None) -> list[StoredImage]:
+    wanted = days_within(span)
+    inside = [image for image in images if wanted(image.date)]
     if not inside:
         raise InputMissing(
             f"No Sentinel-2 image lies within {span}.", why=f"the series runs from {images[0].date} to {images[-1].date}."
@@ -198,8 +208,8 @@ def _level(images: Sequence[StoredImage], asked: Level | None) -> tuple[Level, s
     return "L2A", "nothing says so; assumed"
 
 
-def _grid(images: Sequence[StoredImage]) -> tuple[GeoBox | None, tuple[int, int]]:
-    """The grid of the finest bands that most dates share; of equally common ones the first."""
+def _grid(images: Sequence[StoredImage], on: Any = None) -> tuple[GeoBox | None, tuple[int, int]]:
+    """The grid of the finest bands of the date `on`, or that most dates share; of equally common ones the first."""
     without = [i for i in images if any(p.grid is None for p in i.parts)]
     if without:
         shapes = {i.finest.shape for i in images}
@@ -212,7 +222,8 @@ def _grid(images: Sequence[StoredImage]) -> tuple[GeoBox | None, tuple[int, int]
             )  # fmt: skip
         return None, images[0].finest.shape
     grids = [i.finest.grid for i in images]
-    best = max(range(len(grids)), key=lambda n: (grids.count(grids[n]), -n))
+    day = None if on is None else as_day(on)
+    best = max(range(len(grids)), key=lambda n: (images[n].date == day, grids.count(grids[n]), -n))
     chosen = grids[best]
     assert chosen is not None
     for image, grid in zip(images, grids, strict=True):
@@ -256,32 +267,6 @@ def _radars(
     return kept, far, bool(beside)
 
 
-def _given(images: list[StoredImage], given: Masks | None, grid: GeoBox | None, size: tuple[int, int]) -> list[StoredImage]:
-    if given is None:
-        return images
-    if isinstance(given, Mapping):
-        files = {as_day(day): file for day, file in given.items()}
-        if extra := [str(day) for day in files if day not in {i.date for i in images}]:
-            raise InputMissing(f"There is a mask for {', '.join(extra)} but no Sentinel-2 image.")
-    else:
-        files = {image.date: given for image in images}
-    for file in files.values():
-        mask = opened(file)
-        if (grid_of(mask) is None) != (grid is None) or (grid is None and mask.shape != size):
-            raise InputsContradict(
-                f"{Path(file).name} cannot be laid over the images.", where=file,
-                why=f"mask: {mask.shape} pixels, {'no ' if mask.crs is None else ''}CRS; images: {size} pixels, "
-                f"{'no ' if grid is None else ''}CRS.",
-                do="give the mask on the grid of the images.",
-            )  # fmt: skip
-    return [
-        replace(i, given=Pixels(str(files[i.date]), 1), more_given=(), files=(*i.files, str(files[i.date])))
-        if i.date in files
-        else i
-        for i in images
-    ]
-
-
 def _name(images: Sequence[StoredImage], s2: Paths) -> str:
     """The MGRS tile, else the name of the folder or file."""
     tiles = {i.tile for i in images if i.tile}
@@ -289,7 +274,9 @@ def _name(images: Sequence[StoredImage], s2: Paths) -> str:
         return tiles.pop()
     first = _paths(s2)[0].absolute()
     stem = first.name if first.is_dir() else first.stem
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("_.") or "place"
+    if first.suffix.lower() in RASTERS:
+        stem = stem_of(first) or first.parent.name
+    return file_name(stem) or "place"
 
 
 def _grid_note(images: Sequence[StoredImage], source: FileSource) -> dict[str, Any]:

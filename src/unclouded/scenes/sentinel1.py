@@ -12,20 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import grid_of, opened, overlap
 from unclouded.sample import Days
+from unclouded.scenes.frames import frames, polarisations
 from unclouded.scenes.geotiff import tag, time_of
-from unclouded.scenes.series import Entry, date_in, entries
+from unclouded.scenes.series import Entry, date_in, entries_of
 from unclouded.scenes.stored import Pixels, StoredRadar, Unit, glimpse
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from odc.geo.geom import BoundingBox
     from rasterio.io import DatasetReader
 
 MISSING = (-9999.0, -32768.0)
 WARN_DAYS = 3
+ENOUGH = 64  # pixels that tell a unit
 _ORBIT_TAGS = ("RELATIVE_ORBIT", "relativeOrbitNumber", "relativeOrbitNumber_start", "sat:relative_orbit")
 _DIRECTION_TAGS = ("ORBIT_DIRECTION", "sat:orbit_state", "orbitProperties_pass", "PASS", "ORBIT_PASS")
 _CALIBRATION_TAGS = ("CALIBRATION", "BACKSCATTER", "s1:calibration")
@@ -40,11 +44,13 @@ def radars_of(
 ) -> list[StoredRadar]:
     """Acquisitions of series entries, by date, each once. `embedded`: the entry's date is that of its Sentinel-2 image.
 
-    Raises InputUnsupported (no VV and VH, GRD in slant range), InputMissing (no date), UsageError (unknown option).
+    Raises InputUnsupported (no VV and VH, GRD in slant range), InputMissing (no date), InputsContradict (values that cannot be
+    in the `unit` given), UsageError (unknown option).
     """
     if unit not in ("auto", "db", "linear") or calibration not in ("sigma0", "gamma0"):
         raise UsageError(f"--s1-unit {unit} --s1-calibration {calibration}: expected auto|db|linear and sigma0|gamma0.")
-    radars = [_radar(entry, unit, calibration, embedded) for entry in found if entry.s1]
+    acquired = [frame for entry in found if entry.s1 for frame in frames(entry)]
+    radars = [_radar(frame, unit, calibration, embedded) for frame in acquired]
     once: dict[tuple[Any, ...], StoredRadar] = {}
     for radar in radars:
         once.setdefault((radar.time, radar.orbit, repr(radar.grid)) if len(radar.time) > 10 else (radar.vv,), radar)
@@ -54,16 +60,15 @@ def radars_of(
 def radar_entries(paths: Sequence[Path]) -> list[Entry]:
     """Entries of the paths given as radar: files without a telling name are radar, too."""
     found: list[Entry] = []
-    for path in paths:
-        for entry in entries(path):
-            if isinstance(entry, Path):
-                raise InputUnsupported(
-                    f"{entry.name} is a raw product, not terrain-corrected backscatter.", where=entry,
-                    do="make sigma0 GeoTIFFs first (SNAP terrain correction, HyP3, openEO, Earth Engine).",
-                )  # fmt: skip
-            files = entry.s1 or entry.s2
-            if files:
-                found.append(Entry(date=entry.date, name=entry.name, s1=tuple(files)))
+    for entry in entries_of(paths):
+        if isinstance(entry, Path):
+            raise InputUnsupported(
+                f"{entry.name} is a raw product, not terrain-corrected backscatter.", where=entry,
+                do="make sigma0 GeoTIFFs first (SNAP terrain correction, HyP3, openEO, Earth Engine).",
+            )  # fmt: skip
+        files = entry.s1 or entry.s2
+        if files:
+            found.append(Entry(date=entry.date, name=entry.name, s1=tuple(files)))
     if not found:
         raise InputMissing("There is no Sentinel-1 image among the radar inputs.", where=", ".join(map(str, paths)))
     return found
@@ -111,8 +116,7 @@ def _polarisations(datasets: Sequence[DatasetReader], files: Sequence[Path]) -> 
     where: dict[str, Pixels] = {}
     unnamed: list[Pixels] = []
     for dataset, file in zip(datasets, files, strict=True):
-        for n, description in zip(dataset.indexes, dataset.descriptions, strict=True):
-            name = _polarisation(description or "") or (_polarisation(file.stem) if dataset.count == 1 else "")
+        for n, name in zip(dataset.indexes, polarisations(dataset, file), strict=True):
             if name:
                 where.setdefault(name, Pixels(str(file), n))
             else:
@@ -129,25 +133,35 @@ def _polarisations(datasets: Sequence[DatasetReader], files: Sequence[Path]) -> 
     )  # fmt: skip
 
 
-def _polarisation(text: str) -> str:
-    words = re.split(r"[^A-Z0-9]+", text.upper())
-    for name in ("VV", "VH", "HH", "HV"):
-        if name in words or any(w in (f"SIGMA0{name}", f"GAMMA0{name}") for w in words):
-            return name
-    return "INCIDENCE" if any(w.startswith("INCIDENCE") or w == "ANGLE" for w in words) else ""
-
-
 def _unit(where: Mapping[str, Pixels], missing: Sequence[float], unit: str, tags: Mapping[str, str]) -> tuple[Unit, str]:
-    if unit != "auto":
-        return ("db" if unit == "db" else "linear"), f"--s1-unit {unit}"
-    stated = tag(tags, ("UNITS", "UNIT", "units")).lower()
+    """The unit of the values and why; a unit given is held against a few windows. Raises InputsContradict."""
     seen = [v for name in ("VV", "VH") for v in glimpse(opened(where[name].path), [where[name].band], missing)]
     values = np.concatenate(seen)
     values = values[values != 0]
+    if unit != "auto":
+        _contradicted(unit, values, where["VV"].path)
+        return ("db" if unit == "db" else "linear"), f"--s1-unit {unit}"
+    stated = tag(tags, ("UNITS", "UNIT", "units")).lower()
     if values.size:
         negative = bool((values < 0).any())
         return ("db", "values below 0") if negative else ("linear", "no value below 0 in the windows looked at")
     return ("db" if stated in ("db", "decibel") else "linear"), f"no valid pixel seen; tag says '{stated}'"
+
+
+def _contradicted(unit: str, values: NDArray[Any], file: str) -> None:
+    """Raises InputsContradict where values cannot be in the unit given: power has few values below 0 (noise taken off), and
+    decibels have some, as natural ground is darker than 0 dB.
+    """
+    if values.size < ENOUGH:
+        return
+    below, middle = float((values < 0).mean()), float(np.median(values))
+    other = "db" if unit == "linear" else "linear"
+    if (unit == "linear" and below > 0.5) or (unit == "db" and below == 0 and middle < 1):
+        raise InputsContradict(
+            f"--s1-unit {unit} does not fit the values of {Path(file).name}.", where=file,
+            why=f"{below:.0%} of them lie below 0, their median is {middle:.3g}: {'decibels' if other == 'db' else 'power'}.",
+            do=f"leave --s1-unit out, or give {other}.",
+        )  # fmt: skip
 
 
 def _angle(tags: Mapping[str, str]) -> float | None:
@@ -189,13 +203,14 @@ def check_place(radars: Sequence[StoredRadar], grid: GeoBox | None, shape: tuple
         if not overlap(grid, radar.grid):
             raise InputsContradict(
                 f"{radar.name} shows another place than the Sentinel-2 images.", where=radar.vv.path,
-                why=f"it covers {_box(radar.grid)}; the scene {_box(grid)}.", do="give radar of this place.",
+                why=f"it covers {extent(radar.grid.boundingbox)}; the scene {extent(grid.boundingbox)}.",
+                do="give radar of this place.",
             )  # fmt: skip
 
 
-def _box(grid: GeoBox) -> str:
-    box = grid.boundingbox
-    return f"x {box.left:.0f}..{box.right:.0f}, y {box.bottom:.0f}..{box.top:.0f} in {grid.crs}"
+def extent(box: BoundingBox) -> str:
+    """A box in words."""
+    return f"x {box.left:.0f}..{box.right:.0f}, y {box.bottom:.0f}..{box.top:.0f} in {box.crs}"
 
 
 def pair(dates: Days, radars: Sequence[StoredRadar], max_gap: int) -> list[dict[str, Any]]:

@@ -12,14 +12,16 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from unclouded.bands import is_band
-from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2")
 MAX_MANIFEST = 64 * 2**20
@@ -61,22 +63,55 @@ def is_safe(path: Path) -> bool:
     return name.endswith(".ZIP")
 
 
-def entries(path: Path) -> list[Entry | Path]:
-    """What a path given by the user holds: entries of files, and paths of SAFE products. Raises InputMissing."""
-    if "://" in str(path) or str(path).startswith("/vsi"):
+def entries(given: str | PathLike[str]) -> list[Entry | Path]:
+    """`entries_of` one path."""
+    return entries_of([given])
+
+
+def entries_of(given: Sequence[str | PathLike[str]]) -> list[Entry | Path]:
+    """What paths given by the user hold together: entries of files, and paths of SAFE products.
+
+    Rasters named one by one are grouped as those of a folder are. Raises InputMissing, RefusedForSafety for an address (a text
+    as it was given: a Path takes a slash out of it), UsageError (a mask or SCL that belongs to none of the images).
+    """
+    found: list[Entry | Path] = []
+    loose: list[Path] = []
+    for text in given:
+        path = _checked(text)
+        if is_safe(path):
+            found.append(path)
+        elif path.is_dir():
+            found += _folder(path)
+        elif path.suffix.lower() in (".csv", ".json"):
+            found += manifest(path)
+        else:
+            loose.append(path)
+    single = _loose(list(dict.fromkeys(loose)))
+    for entry in single:
+        if len(given) > 1 and not (entry.s2 or entry.s1):
+            _stray(entry)
+    return [*found, *single]
+
+
+def _checked(given: str | PathLike[str]) -> Path:
+    if "://" in str(given) or str(given).startswith("/vsi"):
         raise RefusedForSafety(
-            f"'{path}' is not a local file or folder.", why="addresses and virtual paths are never opened.",
+            f"'{given}' is not a local file or folder.", why="addresses and virtual paths are never opened.",
             do="download it first and give its path.",
         )  # fmt: skip
+    path = Path(given)
     if not path.exists():
         raise InputMissing(f"There is no file or folder {path}.", do="check the path.")
-    if is_safe(path):
-        return [path]
-    if path.is_dir():
-        return _folder(path)
-    if path.suffix.lower() in (".csv", ".json"):
-        return list(manifest(path))
-    return list(_loose([path]))
+    return path
+
+
+def _stray(entry: Entry) -> NoReturn:
+    file = entry.scl or entry.mask
+    raise UsageError(
+        f"{'' if file is None else file.name} belongs to none of the images.", where=file,
+        why="no image has its date in its name, or lies alone in its folder.",
+        do="name it like its image, date included, or give a manifest.",
+    )  # fmt: skip
 
 
 def _folder(folder: Path) -> list[Entry | Path]:
@@ -141,12 +176,71 @@ def kind_of(file: Path) -> str:
     return "s2"
 
 
+def stem_of(file: Path) -> str:
+    """A file's name without its band or what else tells it from the other files of its image; '' if nothing is left."""
+    stem = file.stem
+    for pattern in (_BAND, _SCL, _MASK):
+        if found := pattern.search(stem):
+            return stem[: found.start()]
+    return stem
+
+
 def _loose(files: Sequence[Path]) -> list[Entry]:
-    """Files without folders of dates: files of one date in their names belong together."""
+    """Files without folders of dates: those of one date in their names belong together, the others by folder and name."""
     groups: dict[Any, list[Path]] = {}
     for file in sorted(files):
-        groups.setdefault(date_in(file.stem) or str(file), []).append(file)
-    return [_entry(group, key if isinstance(key, np.datetime64) else None, group[0].stem) for key, group in groups.items()]
+        if (day := date_in(file.stem)) is not None:
+            groups.setdefault(day, []).append(file)
+    undated = [file for file in sorted(files) if date_in(file.stem) is None]
+    for folder in dict.fromkeys(file.parent for file in undated):
+        here = [file for file in undated if file.parent == folder]
+        days = [day for day, group in groups.items() if any(file.parent == folder for file in group)]
+        if len(days) == 1 and all(kind_of(file) in ("scl", "mask", "s1") for file in here):
+            groups[days[0]] += here  # beside the only image
+        else:
+            groups |= _undated(folder, here)
+    return [entry for key, group in groups.items() for entry in _images(group, _day(key))]
+
+
+def _undated(folder: Path, files: Sequence[Path]) -> dict[Any, list[Path]]:
+    """Files of a folder whose names tell no date, by image: all of them if they can be of one, else those named alike."""
+    kinds = [kind for file in files if (kind := kind_of(file)) != "s1"]
+    if kinds and len(set(kinds)) == len(kinds):
+        return {(folder,): list(files)}
+    groups: dict[Any, list[Path]] = {}
+    for file in files:
+        groups.setdefault((folder, file.stem if kind_of(file) == "s1" else stem_of(file)), []).append(file)
+    return groups
+
+
+def _day(key: Any) -> np.datetime64 | None:
+    """The date of a group of files: that of their names, else that which their folder is named."""
+    if isinstance(key, np.datetime64):
+        return key
+    return date_in(key[0].name) if _DATE.fullmatch(key[0].name) else None
+
+
+def _images(files: Sequence[Path], day: np.datetime64 | None) -> list[Entry]:
+    """The images among files of one date: several stacks are one each, with the SCL and mask that are named most like it."""
+    whole = _entry(files, day, files[0].stem)
+    stacks = [file for file in whole.s2 if file not in whole.bands]
+    if len(stacks) < 2:
+        return [whole]
+    scl, mask = ([file for file in files if kind_of(file) == kind] for kind in ("scl", "mask"))
+    return [
+        replace(whole, name=stack.stem, s2=(stack,), s1=() if n else whole.s1, scl=_like(stack, scl), mask=_like(stack, mask))
+        for n, stack in enumerate(stacks)
+    ]
+
+
+def _like(stack: Path, files: Sequence[Path]) -> Path | None:
+    """The file whose name begins most like that of a stack."""
+    return max(files, key=lambda file: alike(stack.stem, file.stem), default=None)
+
+
+def alike(one: str, other: str) -> int:
+    """How many letters two names have in common at their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 # -- manifests -----------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.raster import opened
-from unclouded.regrid import lattice_step, read_onto, valid_where
+from unclouded.raster import grid_of, opened
+from unclouded.regrid import Empty, lattice_step, read_onto, valid_where
 from unclouded.sample import Window
 from unclouded.scenes.area import inside
 from unclouded.scenes.scene import Layer, Picked, PixelSource
@@ -20,6 +20,7 @@ from unclouded.units import DB_FLOOR, db_to_power, gamma0_to_sigma0, power_to_db
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from odc.geo.geom import Geometry
+    from rasterio.io import DatasetReader
 
 Target = Any  # GeoBox | Window
 
@@ -129,13 +130,14 @@ class FileSource:
         else:
             target = cut(layer.grid, window)
         dn, within = _gather(part.where, target, None)
-        for where in part.more:
-            known = within & valid_where(dn, part.missing)
+        known = within & _measured(part, 0, dn, target) if part.more else within
+        for n, where in enumerate(part.more, 1):
             if known.all():
                 break
             other, beneath = _gather(where, target, None)
-            there = _fuller(beneath & valid_where(other, part.missing), known)
-            dn, within = np.where(there, other, dn), np.where(there, beneath, within)
+            seen = beneath & _measured(part, n, other, target)
+            there = _fuller(seen, known)
+            dn, within, known = (np.where(there, a, b) for a, b in ((other, dn), (beneath, within), (seen, known)))
         if not part.nodata or within.all():
             return dn
         return np.where(within, dn, np.asarray(part.nodata, dn.dtype))
@@ -166,11 +168,17 @@ class FileSource:
 
     def _warped_layer(self, image: StoredImage) -> Layer:
         first = image.finest
-        offsets = {band: shift for part in image.parts for band, shift in zip(part.bands, part.offset, strict=True)}
+
+        def per_band(name: str) -> tuple[float, ...]:
+            """A tuple of numbers of every part, in the order of the scene's bands; () where a part has none."""
+            told = {b: v for part in image.parts for b, v in zip(part.bands, getattr(part, name), strict=False)}
+            return tuple(told[band] for band in self.bands) if told.keys() >= set(self.bands) else ()
+
         return Layer(
             name="", bands=self.bands, shape=self.shape, grid=self.grid, dtype=first.dtype,
             nodata=0.0 if first.nodata is None else first.nodata, quantification=first.quantification,
-            offset=tuple(offsets[band] for band in self.bands), descriptions=self.bands, tags=dict(first.tags),
+            offset=per_band("offset"), descriptions=self.bands, scale_tags=per_band("scale_tags"),
+            offset_tags=per_band("offset_tags"), tags=dict(first.tags),
         )  # fmt: skip
 
     def _warped_counts(self, i: int, layer: Layer, window: Window) -> NDArray[Any]:
@@ -181,23 +189,25 @@ class FileSource:
 
     def _on_scene(self, part: StoredBands, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if part.grid is not None and self.grid is not None:
-            dn, known = _gather(part.where, self._target(window), part.missing, "bilinear")
-            for where in part.more:
+            target = self._target(window)
+            dn, known = _gather(part.where, target, part.missing, "bilinear", blank=_blank(part, 0))
+            for n, where in enumerate(part.more, 1):
                 if known.all():
                     break
-                other, seen = _gather(where, self._target(window), part.missing, "bilinear")
+                other, seen = _gather(where, target, part.missing, "bilinear", blank=_blank(part, n))
                 there = _fuller(seen, known)
                 dn, known = np.where(there, other, dn), np.where(there, seen, known)
             return dn, known
         factor = self._factor(part) or 1
         if factor == 1:
-            return _gather(part.where, self._target(window), part.missing)
+            return _gather(part.where, self._target(window), part.missing, blank=_blank(part, 0))
         top, left = self.corner[0] + window.row, self.corner[1] + window.col
         row, col = top // factor, left // factor
         coarse = Window(row, col, -(-(top + window.height) // factor) - row, -(-(left + window.width) // factor) - col)
         at = (..., slice(top - row * factor, top - row * factor + window.height),
               slice(left - col * factor, left - col * factor + window.width))  # fmt: skip
-        dn, known = (a.repeat(factor, 1).repeat(factor, 2)[at] for a in _gather(part.where, coarse, part.missing))
+        stored = _gather(part.where, coarse, part.missing, blank=_blank(part, 0))
+        dn, known = (a.repeat(factor, 1).repeat(factor, 2)[at] for a in stored)
         return dn, known.astype(bool)
 
     def _target(self, window: Window) -> Target:
@@ -210,6 +220,38 @@ def _fuller(other: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bo
     """Where (h, w) another part of a mosaic holds more of the bands: validity (C, h, w) of both."""
     fuller: NDArray[np.bool_] = other.sum(axis=0) > known.sum(axis=0)
     return fuller
+
+
+def _blank(part: StoredBands, n: int) -> tuple[Pixels, ...]:
+    """The bands that together say where raster n of a part is empty; none where single values say so."""
+    return part.blank[n] if part.blank else ()
+
+
+def _measured(part: StoredBands, n: int, dn: NDArray[Any], target: Target) -> NDArray[np.bool_]:
+    """Which stored values of raster n of a part were measured."""
+    if not part.blank:
+        return valid_where(dn, part.missing)
+    return _gather((part.where, *part.more)[n], target, part.missing, blank=part.blank[n])[1]
+
+
+def _empty(dataset: DatasetReader, bands: Sequence[int], blank: Sequence[Pixels]) -> Empty:
+    """Where all `blank` bands are 0: those of a raster that are read anyway, the others only where these are 0."""
+    others = [p for p in blank if p.path != dataset.name or p.band not in bands]
+    grid = grid_of(dataset)
+
+    def empty(stored: NDArray[Any], at: Window) -> NDArray[np.bool_]:
+        lost: NDArray[np.bool_] = (stored == 0).all(axis=0)
+        for path in dict.fromkeys(p.path for p in others):
+            if not lost.any():
+                break
+            other = opened(path)
+            if grid is not None or other.shape == dataset.shape:  # without coordinates only bands of one size can be compared
+                indexes = [p.band for p in others if p.path == path]
+                values, _ = read_onto(other, indexes, at if grid is None else cut(grid, at), missing=None)
+                lost &= (values == 0).all(axis=0)
+        return lost
+
+    return empty
 
 
 def backscatter_db(
@@ -256,16 +298,19 @@ def _gather(
     missing: Sequence[float] | None,
     resampling: Any = "nearest",
     radar: StoredRadar | None = None,
+    blank: Sequence[Pixels] = (),
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Bands from one or several files on a target: each file is read once. `missing` None: values as stored."""
+    """Bands from one or several files on a target: each file is read once. `missing` None: values as stored. `blank`: bands
+    that are all 0 where nothing was measured.
+    """
     prepare = None if radar is None else _as_power(radar)
     values: list[NDArray[Any]] = [np.empty(0)] * len(where)
     valid: list[NDArray[np.bool_]] = [np.empty(0, bool)] * len(where)
     for path in dict.fromkeys(p.path for p in where):
         mine = [n for n, p in enumerate(where) if p.path == path]
-        pixels, known = read_onto(
-            opened(path), [where[n].band for n in mine], target, missing=missing, resampling=resampling, prepare=prepare
-        )
+        dataset, bands = opened(path), [where[n].band for n in mine]
+        empty = _empty(dataset, bands, blank) if blank else None
+        pixels, known = read_onto(dataset, bands, target, missing=missing, resampling=resampling, prepare=prepare, empty=empty)
         if len(mine) == len(where):
             return pixels, known
         for position, n in enumerate(mine):

@@ -34,6 +34,8 @@ class StoredBands:
 
     `more`: further rasters of the same bands on the same lattice (another part of the swath, the next tile), in order; what the
     first does not hold is taken from them. `grid` and `shape` are then those of all together.
+    `blank`: of floats without a nodata value, all bands of the date, per raster; a pixel where each of them is exactly 0 was
+    not measured. 0 in some of the bands is a value.
     """
 
     bands: tuple[str, ...]
@@ -50,6 +52,7 @@ class StoredBands:
     offset_tags: tuple[float, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     more: tuple[tuple[Pixels, ...], ...] = ()
+    blank: tuple[tuple[Pixels, ...], ...] = ()
 
     def only(self, bands: Sequence[str]) -> StoredBands | None:
         """The same with some of the bands, in the file's order; None if there are none of them."""
