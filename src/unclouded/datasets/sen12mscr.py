@@ -133,7 +133,7 @@ class SEN12MSCR:
         if self.measure is None:
             raise UsageError("A cover needs a `measure`: a detector that tells the cover.")
         patch = self.patches[i]
-        return self.index.cover(str(patch), self.measure, lambda: self._read(patch))[0]
+        return self.index.cover(str(patch), self.measure, lambda: self._read(patch), [patch.path("s2_cloudy")])[0]
 
     def _read(self, patch: Patch) -> Sample:
         pair = [self.root / patch.path("s2_cloudy"), self.root / patch.path("s2")]

@@ -149,7 +149,8 @@ class SEN12MSCRTS:
             raise UsageError("Covers need a `measure`: a detector that tells the cover.")
         series = self.series[i]
         whole = range(len(series.s2))
-        return self.index.cover(str(series), self.measure, lambda: self._read(series, whole, with_s1=False))
+        images = [shot.path for shot in series.s2]
+        return self.index.cover(str(series), self.measure, lambda: self._read(series, whole, with_s1=False), images)
 
     def drawn(self, i: int) -> tuple[tuple[int, ...], int]:
         """Which dates of series i are inputs, and which is the target (positions by day)."""
