@@ -84,10 +84,7 @@ def open_index(root: Path, depth: int, *, cache: Path | None = None, progress: P
     """
     if not root.is_dir():
         raise InputMissing("There is no data set here.", where=root, do="give the folder that holds the ROIs... folders.")
-    place = (
-        (cache or cache_folder()) / "index" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:20]}.{depth}.jsonl"
-    )
-    lines = Lines.read(place)
+    lines = Lines.read(_place(root, str(depth), cache))
     leaves = list(_leaves(root, depth))
     folders: dict[str, tuple[File, ...]] = {}
     for n, (name, changed) in enumerate(leaves):
@@ -99,6 +96,17 @@ def open_index(root: Path, depth: int, *, cache: Path | None = None, progress: P
         if progress is not None:
             progress(n + 1, len(leaves))
     return Index(root, folders, lines)
+
+
+def pack_lines(folder: Path) -> Lines:
+    """What is remembered of a pack: the covers of its samples."""
+    return Lines.read(_place(folder, "pack", None))
+
+
+def _place(root: Path, kind: str, cache: Path | None) -> Path:
+    """The cache file of a folder."""
+    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:20]
+    return (cache or cache_folder()) / "index" / f"{digest}.{kind}.jsonl"
 
 
 def natural(text: str) -> list[Any]:
@@ -160,7 +168,7 @@ class Lines:
             self.covers[str(line["measure"]), str(line["item"])] = line["of"], [float(c) for c in line["cover"]]
 
     def cover(self, name: str, measure: Measure, sample: Callable[[], Sample], of: Any) -> list[float]:
-        """The hidden share of every date of an item, measured where it is not known of just this: JSON that tells its content."""
+        """The hidden share of every date of an item, measured unless it is known of just `of`: JSON that tells its content."""
         known = self.covers.get((measure.name, name))
         if known is not None and known[0] == of:
             return known[1]

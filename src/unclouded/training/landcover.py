@@ -6,6 +6,7 @@ beside its `_s2` ones: band 1, IGBP classes, brought to the ten of the 2020 IEEE
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -53,6 +54,10 @@ class LabelledSource(Protocol):
 
     def __getitem__(self, i: int) -> Labelled: ...
 
+    def digest(self) -> str:
+        """Of what is in it."""
+        ...
+
 
 class SimulatedLand:
     """Clear images of simulated places, labelled by their commonest land cover."""
@@ -71,6 +76,10 @@ class SimulatedLand:
         if i not in self.made:
             self.made[i] = self._make(i)
         return self.made[i]
+
+    def digest(self) -> str:
+        """What decides the places."""
+        return f"simulated place {len(self)} {self.data.size} {self.seed}"
 
     def _make(self, i: int) -> Labelled:
         draw = np.random.default_rng(key(self.seed, "land", i))
@@ -101,6 +110,10 @@ class SEN12MSLand:
         with raster.open_raster(path) as file:
             igbp = np.clip(raster.read(file, [1])[0], 0, len(IGBP) - 1).astype(int)
         return Labelled(image.values, int(np.bincount(IGBP[igbp].ravel()).argmax()), str(patch))
+
+    def digest(self) -> str:
+        """sha256 of the list."""
+        return hashlib.sha256("\n".join(str(patch) for patch in self.inner.patches).encode()).hexdigest()
 
 
 def open_land(data: Data, root: str, seed: int, split: Any) -> LabelledSource:
