@@ -20,9 +20,10 @@ from unclouded.datasets.sen12mscrts import SEN12MSCRTS
 from unclouded.datasets.split import parse_roi
 from unclouded.errors import InputMissing, InputUnsupported, UsageError
 from unclouded.masks import MASKS
+from unclouded.roots import measure_of
 from unclouded.sample import HIDING, Place
 from unclouded.training.data import SIMULATED, Opened, Steps, open_data, open_donors
-from unclouded.training.recipe import Data
+from unclouded.training.recipe import Data, read_recipe
 from unclouded.training.run import train
 from unclouded.training.samples import as_clear, detector
 
@@ -227,6 +228,14 @@ def test_no_sample_is_its_own_donor(count, limit):
         steps.sample(i, 0)
         own, *donors = source.asked
         assert own == i * count // steps.count and own not in donors and len(donors) == min(3, count - 1)
+
+
+def test_dates_are_drawn_by_the_covers_of_the_papers_detector(series):
+    place = Place(id="theirs", bands=L1C, level="L1C")
+    ours = opened(read_recipe("seq2point").data, series).source
+    theirs = SEN12MSCRTS(series, dates=3, cover=(0.0, 0.5), measure=measure_of("s2cloudless", place.bands, "L1C"))
+    assert ours.measure.name == "s2cloudless"
+    assert [ours.drawn(i) for i in range(2)] == [theirs.drawn(i) for i in range(2)] and ours.covers(0) == theirs.covers(0)
 
 
 def test_a_detector_that_fits_is_taken_where_none_is_named():

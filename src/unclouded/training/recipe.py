@@ -138,6 +138,7 @@ class Train(_Part):
 
     `ema`: decay of a running mean of the weights, which is then what is saved; 0 none. `clip`: largest gradient norm, 0 none.
     `precision`: bf16 computes the networks in bfloat16 and keeps weights in float32. `steps`: stop there; 0: after `epochs`.
+    `weight_decay`: of the optimizer: decoupled for adamw, else added to the gradient as the square of the weights has it.
     """
 
     task: Literal["regression", "paired", "cycle", "land cover"] = "regression"
@@ -145,6 +146,7 @@ class Train(_Part):
     rate: float = Field(gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    weight_decay: float = Field(default=0, ge=0)
     schedule: Schedule = Schedule()
     epochs: int = Field(ge=1)
     steps: int = Field(default=0, ge=0)
@@ -206,7 +208,10 @@ def _text(name: str) -> str:
     path = Path(name)
     inside = files("unclouded.training").joinpath("recipes", f"{name}.toml")
     if path.suffix == ".toml" and path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError("The recipe cannot be read as text (UTF-8).", where=name, why=str(error)) from None
     if "/" not in name and inside.is_file():
         return inside.read_text(encoding="utf-8")
     folder = files("unclouded.training").joinpath("recipes")
@@ -218,7 +223,13 @@ def _text(name: str) -> str:
     )  # fmt: skip
 
 
-def _values(name: str) -> Values:
+def _values(name: str, above: tuple[str, ...] = ()) -> Values:
+    """A recipe over its base, which may have one too. `above`: the recipes that start from this one."""
+    if name in above:
+        raise UsageError(
+            "The recipe starts from itself (base).", where=above[0], why=" starts from ".join([*above, name]) + ".",
+            do="name another recipe as its base.",
+        )  # fmt: skip
     try:
         own = tomllib.loads(_text(name))
     except tomllib.TOMLDecodeError as error:
@@ -227,8 +238,11 @@ def _values(name: str) -> Values:
     base = own.pop("base", None)
     if base is None:
         return own
-    inherited = _values(base)
-    inherited["source"].pop("published", None)  # numbers are of one row only
+    if not isinstance(base, str):
+        raise UsageError(f"The setting 'base' cannot be {base!r}.", where=name, why="it is the name of a recipe, or its file.")
+    inherited = _values(base, (*above, name))
+    if isinstance(inherited.get("source"), dict):
+        inherited["source"].pop("published", None)  # numbers are of one row only
     return _merged(inherited, own)
 
 
