@@ -131,6 +131,13 @@ def test_a_pack_of_something_else_is_refused_in_words(series, triplets, tmp_path
             opened(Data(**options), packed.folder)
 
 
+def test_a_cover_that_chooses_nothing_is_refused(series, tmp_path):
+    packed = pack(SEN12MSCRTS(series), tmp_path / "whole")
+    for root in (series, packed.folder):
+        with pytest.raises(UsageError, match=r"'data\.cover' has no effect"):
+            opened(Data(kind="series", inside=True, cover=(0.0, 0.5)), root)
+
+
 def test_a_seq2point_trains_on_a_pack(series, tmp_path):
     pack(SEN12MSCRTS(series), tmp_path / "whole")
     recipe = tiny("seq2point-no-perceptual", "train.freeze_steps=0", "data.mask=tum", "data.dates=2", "model.set.dates=2")

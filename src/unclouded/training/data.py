@@ -26,7 +26,7 @@ from unclouded.datasets.sen12 import SEN12
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS
 from unclouded.datasets.split import Split
-from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RecordError
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RecordError, UsageError
 from unclouded.masks import MASKS
 from unclouded.sample import Batch, Level, Place, Sample
 from unclouded.training.recipe import WHOLE, Data
@@ -127,6 +127,7 @@ def _simulated(data: Data, *, bands: tuple[str, ...], level: Level, seed: int, s
 def _series(data: Data, folder: Path, split: Split) -> SampleSource:
     measure = measure_by(data.mask, _stored(folder))
     if data.inside:
+        _any_cover(data)
         return AroundClearest(SEN12MSCRTS(folder, split=split, measure=measure), data.dates)
     return SEN12MSCRTS(folder, split=split, dates=data.dates, cover=data.cover, measure=measure)
 
@@ -151,6 +152,15 @@ def _must_fit(data: Data, place: Place) -> None:
     """Raises InputUnsupported now, not at the first sample, where the recipe's detector does not fit."""
     if data.mask not in ("none", "ones"):
         detector(data.mask, place)
+
+
+def _any_cover(data: Data) -> None:
+    """Raises UsageError for a cover that nothing is chosen by."""
+    if data.cover != WHOLE:
+        raise UsageError(
+            "The setting 'data.cover' has no effect on real series with data.inside: their dates lie around the clearest one.",
+            do="leave it out.",
+        )  # fmt: skip
 
 
 def _must_be_clear(data: Data, root: object) -> None:
@@ -212,6 +222,7 @@ def _packed_series(data: Data, packed: Packed, place: Place, dates: int) -> Samp
         )  # fmt: skip
     measure = measure_by(data.mask, place)
     if data.inside:
+        _any_cover(data)
         return AroundClearest(Seen(packed, measure), data.dates)
     return DrawnFromPack(packed, data.dates, data.cover, measure, pack_lines(packed.folder))
 
