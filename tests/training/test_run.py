@@ -334,3 +334,16 @@ def test_weight_decay_changes_a_run(tmp_path):
     assert any(not torch.equal(plain[k], decayed[k]) for k in plain)
     with pytest.raises(UsageError, match=r"train\.weight_decay"):
         tiny("dsen2cr-l1", "train.weight_decay=-1")
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0), ("adamw", 0.01)])
+def test_a_run_from_before_there_was_weight_decay_goes_on_with_what_it_had(optimizer, decay, tmp_path):
+    recipe = tiny("dsen2cr-l1", f"train.optimizer={optimizer}", f"train.weight_decay={decay}")
+    train(recipe, SIMULATED, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    del record["recipe"]["train"]["weight_decay"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert train(recipe, SIMULATED, tmp_path / "run", resume=True).steps == 2
+    other = tiny("dsen2cr-l1", f"train.optimizer={optimizer}", "train.weight_decay=0.5")
+    with pytest.raises(UsageError, match=rf"weight_decay was {float(decay)}, is 0\.5"):
+        train(other, SIMULATED, tmp_path / "run", resume=True)

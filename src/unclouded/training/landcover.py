@@ -54,10 +54,6 @@ class LabelledSource(Protocol):
 
     def __getitem__(self, i: int) -> Labelled: ...
 
-    def digest(self) -> str:
-        """Of what is in it."""
-        ...
-
 
 class SimulatedLand:
     """Clear images of simulated places, labelled by their commonest land cover."""
@@ -76,10 +72,6 @@ class SimulatedLand:
         if i not in self.made:
             self.made[i] = self._make(i)
         return self.made[i]
-
-    def digest(self) -> str:
-        """What decides the places."""
-        return f"simulated place {len(self)} {self.data.size} {self.seed}"
 
     def _make(self, i: int) -> Labelled:
         draw = np.random.default_rng(key(self.seed, "land", i))

@@ -15,7 +15,7 @@ from unclouded.errors import InputMissing
 from unclouded.sample import Sample
 from unclouded.training.begin import build_remover
 from unclouded.training.data import SIMULATED, Opened, Steps, open_data, open_donors
-from unclouded.training.landcover import LandCoverTask, LandSteps, open_land
+from unclouded.training.landcover import LandCoverTask, LandSteps, SEN12MSLand, open_land
 from unclouded.training.recipe import Recipe
 from unclouded.training.sense import check_network, check_recipe
 from unclouded.training.task import Task
@@ -89,7 +89,7 @@ def land_cover(recipe: Recipe, data: str, out: Path) -> Parts:
     source = open_land(recipe.data, data, train.seed, "train")
     task = LandCoverTask(recipe, out, source.classes)
     name = "simulated place" if data == SIMULATED else "SEN12MS"
-    digest = source.digest()
+    digest = source.digest() if isinstance(source, SEN12MSLand) else f"{name} {len(source)} {recipe.data.size} {train.seed}"
     opened = Opened(_NoSamples(), name, "train", digest, "Apache-2.0" if data == SIMULATED else "CC-BY-4.0")
 
     def steps(rank: int, ranks: int) -> LandSteps:

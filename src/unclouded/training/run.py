@@ -155,8 +155,10 @@ def _claim(out: Path, record: dict[str, Any], *, resume: bool) -> None:
 
 
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON gives it back, without the settings that may change."""
+    """The record as JSON gives it back, without settings that may change; of an earlier version, with what it did unsaid."""
     fixed: dict[str, Any] = json.loads(json.dumps(record))
+    how = fixed["recipe"]["train"]
+    how.setdefault("weight_decay", 0.01 if how.get("optimizer") == "adamw" else 0.0)
     for table, names in FREE.items():
         for name in names:
             fixed["recipe"][table].pop(name, None)
