@@ -133,7 +133,9 @@ def test_the_real_samples_are_reported_truly(run, data: Path) -> None:
 
 
 def test_misuse_is_explained(run, mono: Path, multi: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, file, latin = tmp_path / "out", tmp_path / "file", tmp_path / "latin.csv"
+    file.write_text("")
+    latin.write_bytes("roi,split,source\nROIs1158_spring/1,train,Müller\n".encode("latin-1"))
     for code, words, arguments in [
         (2, "--rule near is not known", ["check", mono, "--rule", "near"]),
         (2, "No such command", ["chek"]),
@@ -142,6 +144,12 @@ def test_misuse_is_explained(run, mono: Path, multi: Path, tmp_path: Path) -> No
         (2, "is no range of cover", ["pack", mono, "-o", out, "--subset", "cover=0.7-0.2"]),
         (2, "--dates goes with series", ["pack", mono, "-o", out, "--dates", 2]),
         (2, "say how many: --dates 3", ["pack", multi, "-o", out, "--subset", "cover=0-0.5"]),
+        (2, "--dates 5 cannot be drawn: ROIs1868/100/patch_0 has 5 dates", ["pack", multi, "-o", out, "--dates", 5]),
+        (2, "write --dates 5 or less", ["pack", multi, "-o", out, "--dates", 99, "--sampler", "as_published"]),
+        (2, "--dates 0 draws nothing", ["pack", multi, "-o", out, "--dates", 0]),
+        (20, "there is a file", ["stats", mono, "-o", file]),
+        (20, "could not be written", ["stats", mono, "-o", file / "deeper", "--detector", "tum"]),
+        (11, "cannot be read as text (UTF-8)", ["check", mono, "--splits", latin]),
         (2, "--split exam", ["pack", mono, "-o", out, "--split", "exam"]),
         (2, "--detector eye", ["stats", mono, "-o", out, "--detector", "eye"]),
         (2, "data sets: sen12mscr, sen12mscrts", ["download", "imagenet", "--to", out]),

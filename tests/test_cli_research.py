@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import pytest
 from typer.testing import CliRunner
 
-from unclouded.cli import app
+from unclouded.cli import app, main
 from unclouded.datasets.simulated import simulate, write_series
 
 run = CliRunner().invoke
@@ -26,6 +28,34 @@ def test_recipes_are_listed_with_their_paper():
     rows = json.loads(run(app, ["train", "--list", "--json"]).stdout)
     assert len(rows) >= 20 and all(row["paper"] and row["assumed"] is not None for row in rows)
     assert "dsen2cr" in run(app, ["train", "--list"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--device", "foo"], 2, "--device foo is not known"),
+        (["--device", "gpu"], 2, "--device gpu: 1 wanted, 0 found"),
+        (["--set", "loss.nll=1"], 2, "'loss.nll' is the likelihood"),
+        (["--set", "loss.series=1"], 2, "'loss.series' is of a network"),
+        (["--set", "loss.carl=0"], 2, "no loss"),
+        (["--out", "FILE"], 20, "there is a file"),
+        (["--out", "FILE/run"], 20, "could not be written"),
+    ],
+)
+def test_a_training_that_cannot_be_is_explained(options, code, words, tmp_path, monkeypatch, capsys):
+    if "gpu" in options:
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    (tmp_path / "file").write_text("")
+    given = [o.replace("FILE", str(tmp_path / "file")) for o in options]
+    out = [] if "--out" in options else ["--out", str(tmp_path / "run")]
+    tiny = ["--set", "data.count=2", "--set", "data.size=32", "--set", "data.crop=0", "--set", "data.validation=0"]
+    monkeypatch.setattr(sys, "argv", ["unclouded", "train", "quick-start", *tiny, *out, *given])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == code and words in said and "Traceback" not in said
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_network_is_adapted_to_a_place_and_used_there(tmp_path):

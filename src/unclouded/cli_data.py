@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclouded.errors import SomeUnitsFailed, UsageError, VerificationFailed
+from unclouded.errors import OutputFailed, SomeUnitsFailed, UsageError, VerificationFailed
 from unclouded.options import choice, names
 from unclouded.roots import Heard, Opening, Subset, cover_range
 from unclouded.text import lines
@@ -209,16 +209,14 @@ def stats(
 
     Covers are measured once per image and detector and remembered: the same command goes on after a break.
     """
-    from unclouded.datasets.stats import draw_picture, write_csv
-
+    if out.exists() and not out.is_dir():  # before hours of measuring
+        raise OutputFailed("The statistics need a folder, and there is a file.", where=out, do="give another --out.")
     found: list[Stats] = []
     for root in roots:
         opened = Opening(root, "all", "exact", _table(splits), False, detector)
         with _progress(f"measuring {root.name}", quiet) as heard:
             found += opened.stats(heard)
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(found, out / "stats.csv")
-    draw_picture(found, out / "stats.png")
+    _write_stats(found, out)
     rows = [
         {"split": s.name, "images": len(s.covers), "mean_cover": float(s.covers.mean()), "measure": s.measure} for s in found
     ]
@@ -228,6 +226,18 @@ def stats(
     for row in rows:
         print(f"{row['split']}: {row['images']} images, {row['mean_cover']:.1%} hidden on average ({row['measure']})")
     print(f"wrote {out / 'stats.csv'} and {out / 'stats.png'}")
+
+
+def _write_stats(found: list[Stats], out: Path) -> None:
+    """stats.csv and stats.png. Raises OutputFailed."""
+    from unclouded.datasets.stats import draw_picture, write_csv
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(found, out / "stats.csv")
+        draw_picture(found, out / "stats.png")
+    except OSError as error:
+        raise OutputFailed("The statistics could not be written.", where=out, why=str(error)) from error
 
 
 def _scene(path: str, s1: list[str] | None, bands: str | None, kind: str, mask: str, scratch: Path) -> Scene:
@@ -267,14 +277,9 @@ def _recipe(
 
 
 def _table(path: Path | None) -> Mapping[Roi, Split] | None:
-    from unclouded.datasets.split import read_table
-    from unclouded.errors import InputMissing
+    from unclouded.datasets.split import read_table_file
 
-    if path is None:
-        return None
-    if not path.is_file():
-        raise InputMissing("There is no split table here.", where=path, do="give a csv with the columns roi,split,source.")
-    return read_table(path.read_text(encoding="utf-8").splitlines(), where=str(path))
+    return None if path is None else read_table_file(path)
 
 
 @contextmanager

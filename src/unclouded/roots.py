@@ -121,6 +121,7 @@ class Opening:
             if subset.cover is not None:
                 raise UsageError("A cover limits the dates that are drawn from a series.", do="say how many: --dates 3.")
             return whole, items
+        _enough_dates(whole, items, dates, target_too=sampler == "corrected")
         covers_of(whole, heard)
         return SEN12MSCRTS(
             self.root, split=self.part(), rule=self.rule, splits=self.splits, rois=subset.rois, s1=self.s1, dates=dates,
@@ -147,6 +148,20 @@ class Opening:
         parts = [s for s in SPLITS if any(rows.get(x.roi) == s for x in series.series)]
         runs = [replace(self, split=s).series(measured=True) for s in parts or ["all"]]
         return [of_series(v, f"{self.root.name} {s}") for v, s in zip(runs, parts or ["all"], strict=True)]
+
+
+def _enough_dates(whole: SEN12MSCRTS, items: Sequence[int], dates: int, *, target_too: bool) -> None:
+    """Raises UsageError where a series has fewer dates than are to be drawn, with a target that is none of them."""
+    if dates < 1:
+        raise UsageError(f"--dates {dates} draws nothing.", do="write --dates 1 or more.")
+    series = min((whole.series[i] for i in items), key=lambda one: len(one.s2))
+    most = len(series.s2) - target_too
+    if dates > most:
+        raise UsageError(
+            f"--dates {dates} cannot be drawn: {series} has {len(series.s2)} dates.",
+            why="the target is one of them and no input." if target_too else "",
+            do=f"write --dates {most} or less, or leave the region out (--subset rois=...).",
+        )  # fmt: skip
 
 
 def measure_of(name: str | None, bands: Sequence[str], level: Level) -> Measure:

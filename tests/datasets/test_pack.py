@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unclouded.datasets.offline import SimulatedSeries, SimulatedTriplets
+from unclouded.datasets.index import Measure
+from unclouded.datasets.offline import SimulatedSeries, SimulatedTriplets, write_sen12mscr, write_sen12mscrts
 from unclouded.datasets.pack import Packed, pack
+from unclouded.datasets.sen12mscr import SEN12MSCR
+from unclouded.datasets.sen12mscrts import SEN12MSCRTS
+from unclouded.datasets.split import Roi
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed
 from unclouded.sample import Sample
 
@@ -94,6 +98,46 @@ def test_a_subset_is_packed_in_the_order_given(samples: list[Sample], tmp_path: 
         pack(Listed(samples), tmp_path / "pack", items=[1, 3])
     with pytest.raises(InputMissing, match="nothing to pack"):
         pack(Listed(samples), tmp_path / "none", items=[])
+
+
+def test_another_root_split_or_draw_of_the_same_shape_is_another_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNCLOUDED_CACHE", str(tmp_path / "cache"))
+    rois = [Roi("ROIs1158_spring", 1), Roi("ROIs1158_spring", 106)]  # training, test
+    for n in range(2):
+        write_sen12mscr(tmp_path / f"root{n}", rois, patches=1, size=16, seed=n)
+    opened = {split: SEN12MSCR(tmp_path / "root0", split=split) for split in ("train", "test")}
+    packed = pack(opened["train"], tmp_path / "pack")
+    assert pack(opened["train"], tmp_path / "pack").samples == packed.samples
+    with pytest.raises(OutputFailed, match="names other samples"):
+        pack(opened["test"], tmp_path / "pack")
+    with pytest.raises(OutputFailed, match=r"packed from .*root0.*, not from .*root1"):
+        pack(SEN12MSCR(tmp_path / "root1"), tmp_path / "pack")
+    assert json.loads((tmp_path / "pack" / "pack.json").read_text())["source"]["root"] == str((tmp_path / "root0").resolve())
+
+
+def test_other_drawn_dates_are_another_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNCLOUDED_CACHE", str(tmp_path / "cache"))
+    write_sen12mscrts(tmp_path / "root", [Roi("ROIs1868", 100)], dates=5, size=16)
+    measure = Measure("reds", lambda s: (s.s2[:, 3] > np.median(s.s2[:, 3])).astype(np.float32))
+
+    def drawn(**options):
+        return SEN12MSCRTS(tmp_path / "root", split=None, dates=2, measure=measure, **options)
+
+    pack(drawn(), tmp_path / "pack")
+    told = json.loads((tmp_path / "pack" / "journal.jsonl").read_text().splitlines()[0])
+    whole, (inputs, target) = drawn(), drawn().drawn(0)
+    days = [str(whole.series[0].s2[t].day) for t in (*inputs, target)]
+    assert told["told"] == [{"id": "ROIs1868/100/patch_0", "dates": days[:-1], "target": days[-1]}]
+    assert (told["source"]["sampler"], told["source"]["cover"], told["source"]["detector"]) == ("corrected", [0.0, 1.0], "reds")
+    for options in ({"sampler": "as_published"}, {"cover": (0.0, 0.5)}, {"seed": 1}):
+        with pytest.raises(OutputFailed, match="another pack"):
+            pack(drawn(**options), tmp_path / "pack")
+
+
+def test_a_pack_begun_before_contents_were_noted_is_not_gone_on_with(samples: list[Sample], tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"format":1,"items":[0],"shape":[]}\n')
+    with pytest.raises(OutputFailed, match="earlier version"):
+        pack(Listed(samples), tmp_path)
 
 
 def test_damage_is_found(samples: list[Sample], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import pytest
 
 from unclouded.datasets.offline import SimulatedTriplets
-from unclouded.training.data import SimulatedTuples
+from unclouded.training.samples import SimulatedTuples
 
 
 @pytest.fixture(scope="session", autouse=True)

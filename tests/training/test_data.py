@@ -14,19 +14,10 @@ from unclouded.datasets.offline import SimulatedTriplets, write_sen12mscr, write
 from unclouded.datasets.pack import pack
 from unclouded.datasets.split import parse_roi
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported
-from unclouded.training import data as room
-from unclouded.training.data import (
-    SIMULATED,
-    Opened,
-    Remembered,
-    Steps,
-    open_data,
-    partner,
-    with_bands,
-    with_cloud,
-    without_date,
-)  # fmt: skip
+from unclouded.training import samples as room
+from unclouded.training.data import SIMULATED, Opened, Steps, open_data, partner
 from unclouded.training.recipe import Data
+from unclouded.training.samples import Remembered, with_bands, with_cloud, without_date
 
 RGB = ("B04", "B03", "B02")
 

@@ -122,6 +122,42 @@ def test_a_recipe_of_ones_own(tmp_path):
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'base = "quick-start"\n[train]\nrate = 1e-\xff', "cannot be read as text (UTF-8)"),
+        (b'base = "ITSELF"', "starts from itself"),
+        (b"base = 3", "'base' cannot be 3"),
+        (b"base = 3\nsource = 3", "'base' cannot be 3"),
+        (b'base = "BAD"', "'source' cannot be 3"),
+        (b'base = "nowhere"', "no recipe 'nowhere'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_explained(text, words, tmp_path):
+    path, bad = tmp_path / "mine.toml", tmp_path / "bad.toml"
+    bad.write_text('source = 3\nbase = "quick-start"')
+    path.write_bytes(text.replace(b"ITSELF", str(path).encode()).replace(b"BAD", str(bad).encode()))
+    with pytest.raises((UsageError, InputMissing)) as error:
+        read_recipe(path)
+    assert words in str(error.value)
+
+
+def test_two_recipes_that_start_from_each_other(tmp_path):
+    a, b = tmp_path / "a.toml", tmp_path / "b.toml"
+    a.write_text(f'base = "{b}"')
+    b.write_text(f'base = "{a}"')
+    with pytest.raises(UsageError, match=r"a\.toml starts from .*b\.toml starts from .*a\.toml"):
+        read_recipe(a)
+
+
+def test_masks_of_ebel_2022_and_the_rate_of_uncrtaints(all_recipes):
+    ebel = [r for r in all_recipes.values() if r.source.paper == "Ebel et al. 2022" and r.data.kind == "series"]
+    assert len(ebel) >= 5 and {r.data.mask for r in ebel} == {"s2cloudless"}
+    for name in ("uncrtaints", "uncrtaints-as-published", "uncrtaints-l1", "uncrtaints-mono"):
+        assert [all_recipes[name].train.schedule.factor(e) for e in (0, 5, 19)] == [1, 1, 1]
+    assert {r.train.weight_decay for r in all_recipes.values()} == {0}
+
+
 def test_the_digest_and_the_differences():
     a, b = read_recipe("glfcr"), read_recipe("glfcr", ["train.batch=3"])
     assert a.digest() == read_recipe("glfcr").digest() != b.digest()

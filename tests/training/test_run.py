@@ -25,9 +25,9 @@ from unclouded.sample import Batch
 from unclouded.scenes.scene import Scene
 from unclouded.training.begin import build_remover, load_run
 from unclouded.training.data import SIMULATED, Steps, open_data
-from unclouded.training.recipe import read_recipe, recipes
+from unclouded.training.recipe import Train, read_recipe, recipes
 from unclouded.training.run import train
-from unclouded.training.task import TrainingDiverged
+from unclouded.training.task import TrainingDiverged, make_optimizer
 
 STARTS = {  # what the frozen part of a recipe was trained by
     "seq2point": "resnet-mono", "seq2point-4": "resnet-mono", "seq2point-5": "resnet-mono",
@@ -310,3 +310,40 @@ def test_a_recipe_by_name_on_the_official_layout(tmp_path):
     assert record["data"]["name"] == "SEN12MS-CR"
     assert set(run.scores) == {"psnr", "ssim", "sam", "mae"}  # of region 17, in the validation split
     assert read_recipe("dsen2cr-carl", small).model_dump(mode="json") == record["recipe"]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "adamw", "sgd"])
+def test_weight_decay_draws_the_weights_to_zero_and_is_none_by_default(optimizer):
+    def after(**options):
+        weight = torch.nn.Parameter(torch.full((3,), 2.0))
+        step = make_optimizer(Train(rate=0.1, epochs=1, batch=1, optimizer=optimizer, **options), [weight])
+        weight.grad = torch.zeros(3)
+        step.step()
+        return weight.detach()
+
+    assert torch.equal(after(), torch.full((3,), 2.0))
+    decayed = after(weight_decay=0.5)
+    assert bool((decayed < 2).all()) and bool((decayed > 0).all())
+    if optimizer in ("sgd", "adamw"):  # w - rate x decay x w
+        assert torch.allclose(decayed, torch.full((3,), 1.9))
+
+
+def test_weight_decay_changes_a_run(tmp_path):
+    runs = [train(tiny("dsen2cr-l1", f"train.weight_decay={d}"), SIMULATED, tmp_path / str(d)).folder for d in (0, 0.1)]
+    plain, decayed = (load_run(run).network.state_dict() for run in runs)
+    assert any(not torch.equal(plain[k], decayed[k]) for k in plain)
+    with pytest.raises(UsageError, match=r"train\.weight_decay"):
+        tiny("dsen2cr-l1", "train.weight_decay=-1")
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0), ("adamw", 0.01)])
+def test_a_run_from_before_there_was_weight_decay_goes_on_with_what_it_had(optimizer, decay, tmp_path):
+    recipe = tiny("dsen2cr-l1", f"train.optimizer={optimizer}", f"train.weight_decay={decay}")
+    train(recipe, SIMULATED, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    del record["recipe"]["train"]["weight_decay"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert train(recipe, SIMULATED, tmp_path / "run", resume=True).steps == 2
+    other = tiny("dsen2cr-l1", f"train.optimizer={optimizer}", "train.weight_decay=0.5")
+    with pytest.raises(UsageError, match=rf"weight_decay was {float(decay)}, is 0\.5"):
+        train(other, SIMULATED, tmp_path / "run", resume=True)

@@ -67,6 +67,9 @@ def test_labels_of_sen12ms(tmp_path, monkeypatch):
         write_image(path, classes, None)
     source = open_land(plan, str(root), 0, "train")
     assert [source[i].label for i in range(2)] == [10, 1] and source[0].image.shape == (13, 32, 32)
+    known = source.digest()
+    source.inner.patches = source.inner.patches[::-1]
+    assert len(known) == 64 and source.digest() != known
     images, labels, names = LandSteps(source, batch=2, seed=0)[0]
     assert images.shape == (2, 13, 32, 32) and sorted(labels.tolist()) == [1, 10] and len(set(names)) == 2
 

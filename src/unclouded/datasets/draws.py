@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,19 @@ class SampleSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Sample: ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A source that says what it holds without reading a pixel, as JSON values."""
+
+    def origin(self) -> dict[str, Any]:
+        """Where it lies, and how dates are drawn, if they are."""
+        ...
+
+    def told(self, i: int) -> dict[str, Any]:
+        """The name of sample i, and its dates and target where the source knows them."""
+        ...
 
 
 def order(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """One cached index per data root, so that a hundred thousand files are listed once and never again.
 
 The cache is a file of JSON lines, one per folder, only ever appended to: a build that was killed goes on where it stopped, and
-a folder that changed since (by its modification time) is listed anew when the index is next opened. It lives in the user's
-cache folder, because data roots are often read-only.
+a folder that changed since (by its modification time) is listed anew when the index is next opened. Covers stand beside the
+sizes and times of the files they were measured on, and are measured anew where these differ. It lives in the user's cache
+folder, because data roots are often read-only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,19 @@ class File(NamedTuple):
     size: int
 
 
+def stamps(root: Path, paths: Iterable[str]) -> list[list[int]]:
+    """Size in bytes and time of change in nanoseconds of files below a root; -1 for a file that is not there."""
+    found = []
+    for path in paths:
+        try:
+            told = os.stat(root / path)
+        except OSError:
+            found.append([-1, -1])
+            continue
+        found.append([told.st_size, told.st_mtime_ns])
+    return found
+
+
 def cache_folder() -> Path:
     """Where caches live: UNCLOUDED_CACHE, else XDG_CACHE_HOME/unclouded, else ~/.cache/unclouded."""
     if "UNCLOUDED_CACHE" in os.environ:
@@ -58,15 +72,9 @@ class Index:
         for name in sorted(self.folders, key=natural):
             yield from (f for f in self.folders[name] if f.path.endswith(suffix))
 
-    def cover(self, name: str, measure: Measure, sample: Callable[[], Sample]) -> list[float]:
-        """The hidden share of every date of an item, measured once and remembered."""
-        kept = self.lines.covers.get((measure.name, name))
-        if kept is None:
-            one = sample()
-            cloud = measure.cloud(one)
-            kept = [float(np.mean(c[v] >= HIDDEN_FROM)) if v.any() else 1.0 for c, v in zip(cloud, one.s2_valid, strict=True)]
-            self.lines.add({"measure": measure.name, "item": name, "cover": kept})
-        return kept
+    def cover(self, name: str, measure: Measure, sample: Callable[[], Sample], images: Iterable[str]) -> list[float]:
+        """The hidden share of every date of an item, measured once and remembered as long as its `images` stay as they are."""
+        return self.lines.cover(name, measure, sample, stamps(self.root, images))
 
 
 def open_index(root: Path, depth: int, *, cache: Path | None = None, progress: Progress | None = None) -> Index:
@@ -76,10 +84,7 @@ def open_index(root: Path, depth: int, *, cache: Path | None = None, progress: P
     """
     if not root.is_dir():
         raise InputMissing("There is no data set here.", where=root, do="give the folder that holds the ROIs... folders.")
-    place = (
-        (cache or cache_folder()) / "index" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:20]}.{depth}.jsonl"
-    )
-    lines = Lines.read(place)
+    lines = Lines.read(_place(root, str(depth), cache))
     leaves = list(_leaves(root, depth))
     folders: dict[str, tuple[File, ...]] = {}
     for n, (name, changed) in enumerate(leaves):
@@ -91,6 +96,17 @@ def open_index(root: Path, depth: int, *, cache: Path | None = None, progress: P
         if progress is not None:
             progress(n + 1, len(leaves))
     return Index(root, folders, lines)
+
+
+def pack_lines(folder: Path) -> Lines:
+    """What is remembered of a pack: the covers of its samples."""
+    return Lines.read(_place(folder, "pack", None))
+
+
+def _place(root: Path, kind: str, cache: Path | None) -> Path:
+    """The cache file of a folder."""
+    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:20]
+    return (cache or cache_folder()) / "index" / f"{digest}.{kind}.jsonl"
 
 
 def natural(text: str) -> list[Any]:
@@ -126,7 +142,7 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folders: dict[str, tuple[int, tuple[File, ...]]] = {}
-        self.covers: dict[tuple[str, str], list[float]] = {}
+        self.covers: dict[tuple[str, str], tuple[Any, list[float]]] = {}  # what was measured, hidden shares
         self._torn = False
 
     @staticmethod
@@ -149,7 +165,18 @@ class Lines:
         if "folder" in line:
             self.folders[str(line["folder"])] = (int(line["changed"]), tuple(File(str(p), int(s)) for p, s in line["files"]))
         else:
-            self.covers[str(line["measure"]), str(line["item"])] = [float(c) for c in line["cover"]]
+            self.covers[str(line["measure"]), str(line["item"])] = line["of"], [float(c) for c in line["cover"]]
+
+    def cover(self, name: str, measure: Measure, sample: Callable[[], Sample], of: Any) -> list[float]:
+        """The hidden share of every date of an item, measured unless it is known of just `of`: JSON that tells its content."""
+        known = self.covers.get((measure.name, name))
+        if known is not None and known[0] == of:
+            return known[1]
+        one = sample()
+        cloud = measure.cloud(one)
+        found = [float(np.mean(c[v] >= HIDDEN_FROM)) if v.any() else 1.0 for c, v in zip(cloud, one.s2_valid, strict=True)]
+        self.add({"measure": measure.name, "item": name, "of": of, "cover": found})
+        return found
 
     def add(self, line: dict[str, Any]) -> None:
         """Remember a line, on disk too where that is possible. One short write, so that several processes may append."""

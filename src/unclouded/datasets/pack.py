@@ -2,7 +2,8 @@
 
 A pack is a folder: `s2.npy` and `target.npy` uint16 counts (reflectance x 10000, exact), `s1.npy` int16 in 0.01 dB (off by at
 most 0.005 dB), `valid.npy` one bit per pixel, and `pack.json` with names, dates, grids and the SHA-256 of every sample.
-Packing appends to a journal, so that a pack that was interrupted goes on; it counts as whole once `pack.json` is there.
+Packing appends to a journal, so that a pack that was interrupted goes on; it counts as whole once `pack.json` is there. The
+journal begins with what is packed, and nothing else is ever packed into the same folder.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.datasets.draws import SampleSource
+from unclouded.datasets.draws import SampleSource, Telling
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, OutputFailed
 from unclouded.sample import Place, Sample, as_day, as_days
 
@@ -62,15 +63,16 @@ def pack(source: SampleSource, folder: Path, *, items: Sequence[int] | None = No
     """Write the samples `items` of a source (default all) as a pack, going on where an earlier run stopped.
 
     Raises InputUnsupported for samples that differ in shape, or values that counts cannot hold; OutputFailed where the
-    folder holds another pack or cannot be written.
+    folder holds another pack (other samples, dates, targets, bands, another root or way to draw) or cannot be written.
     """
     chosen = list(range(len(source)) if items is None else items)
     if not chosen:
         raise InputMissing("There is nothing to pack.", where=folder, do="choose another subset.")
-    shape = _Shape.of(source[chosen[0]])
+    first = source[chosen[0]]
+    shape, contents = _Shape.of(first), _contents(source, chosen, first)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        done = _journal(folder, chosen, shape)
+        done = _journal(folder, chosen, shape, contents)
         arrays = _arrays(folder, len(chosen), shape, fresh=not done)
         with (folder / "journal.jsonl").open("a", encoding="utf-8") as journal:
             for n in range(len(done), len(chosen)):
@@ -83,7 +85,10 @@ def pack(source: SampleSource, folder: Path, *, items: Sequence[int] | None = No
                 done.append(row)
                 if progress is not None:
                     progress(n + 1, len(chosen))
-        head = {"format": FORMAT, "bands": shape.bands, "level": shape.level, "size": shape.size, "samples": done}
+        head = {
+            "format": FORMAT, "source": contents["source"], "bands": shape.bands, "level": shape.level, "size": shape.size,
+            "samples": done,
+        }  # fmt: skip
         temporary = folder / "pack.json.part"
         temporary.write_text(json.dumps(head), encoding="utf-8")
         temporary.replace(folder / "pack.json")
@@ -223,13 +228,26 @@ def _arrays(folder: Path, count: int, shape: _Shape, *, fresh: bool) -> dict[str
     return arrays
 
 
-def _journal(folder: Path, chosen: list[int], shape: _Shape) -> list[dict[str, Any]]:
+def _contents(source: SampleSource, chosen: Sequence[int], first: Sample) -> dict[str, Any]:
+    """What is packed, without reading pixels: the source, and names, dates and targets of its samples as far as it tells them.
+
+    A source that tells nothing is known by its fields, if it is a dataclass, and by its first sample.
+    """
+    if isinstance(source, Telling):
+        return {"source": source.origin(), "told": [source.told(i) for i in chosen]}
+    days = [str(day) for day in first.s2_dates]
+    one = {"id": first.place.id, "dates": days, "target": None if first.target_date is None else str(first.target_date)}
+    return {"source": repr(source) if is_dataclass(source) else type(source).__name__, "told": [one]}
+
+
+def _journal(folder: Path, chosen: list[int], shape: _Shape, contents: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that are done. The first line says what is packed: another pack is never written over."""
     path = folder / "journal.jsonl"
     head = {
         "format": FORMAT,
         "items": chosen,
-        "shape": [list(shape.bands), shape.level, shape.dates, shape.radar, shape.target],
+        "shape": [list(shape.bands), shape.level, shape.dates, shape.radar, shape.target, list(shape.size)],
+        **contents,
     }
     wanted = json.dumps(head, separators=(",", ":"))
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
@@ -238,9 +256,22 @@ def _journal(folder: Path, chosen: list[int], shape: _Shape) -> list[dict[str, A
         return []
     if lines[0] != wanted:
         raise OutputFailed(
-            "This folder holds another pack.", where=folder, why="its journal names other samples or bands.",
+            "This folder holds another pack.", where=folder, why=_other(lines[0], head),
             do="choose another folder, or remove this one.",
         )  # fmt: skip
     whole = lines[1:-1]  # what follows the last line end was cut short
     path.write_text("\n".join([wanted, *whole]) + "\n", encoding="utf-8")
     return [json.loads(line) for line in whole]
+
+
+def _other(line: str, head: dict[str, Any]) -> str:
+    """What the first line of a journal says otherwise than `head`, in words."""
+    try:
+        old = dict(json.loads(line))
+    except (ValueError, TypeError):
+        return "its journal cannot be read."
+    if "told" not in old:
+        return "it was begun by an earlier version, which did not note what is packed."
+    if old.get("source") != head["source"]:
+        return f"it was packed from {old.get('source')}, not from {head['source']}."
+    return "its journal names other samples, dates, targets or bands."

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,14 @@ class SEN12:
             place=Place(id=str(pair), bands=self.bands, level="L1C"), s2=s2[None], s2_valid=measured, s2_dates=day,
             s1=np.repeat(vv, 2, 0)[None], s1_valid=measured, s1_dates=day,
         )  # fmt: skip
+
+    def origin(self) -> dict[str, Any]:
+        """See Telling."""
+        return {"data": "SEN1-2", "root": str(self.root.resolve()), "stretch": [list(ends) for ends in self.stretch]}
+
+    def told(self, i: int) -> dict[str, Any]:
+        """See Telling: the files have no dates."""
+        return {"id": str(self.pairs[i])}
 
 
 def _scaled(values: NDArray[np.uint8], ends: tuple[float, float]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,12 +120,20 @@ class SEN12MSCR:
             return sample
         return replace(sample, cloud=self.measure.cloud(sample))
 
+    def origin(self) -> dict[str, Any]:
+        """See Telling."""
+        return {"data": "SEN12MS-CR", "root": str(self.root.resolve())}
+
+    def told(self, i: int) -> dict[str, Any]:
+        """See Telling: the files have no dates."""
+        return {"id": str(self.patches[i])}
+
     def cover(self, i: int) -> float:
         """The hidden share of the cloudy image, by the data set's measure."""
         if self.measure is None:
             raise UsageError("A cover needs a `measure`: a detector that tells the cover.")
         patch = self.patches[i]
-        return self.index.cover(str(patch), self.measure, lambda: self._read(patch))[0]
+        return self.index.cover(str(patch), self.measure, lambda: self._read(patch), [patch.path("s2_cloudy")])[0]
 
     def _read(self, patch: Patch) -> Sample:
         pair = [self.root / patch.path("s2_cloudy"), self.root / patch.path("s2")]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,22 @@ class SEN12MSCRTS:
             target_index=list(inputs).index(target) if target in inputs else None,
         )  # fmt: skip
 
+    def origin(self) -> dict[str, Any]:
+        """See Telling."""
+        found: dict[str, Any] = {"data": "SEN12MS-CR-TS", "root": str(self.root.resolve())}
+        if self.dates is None:
+            return found
+        assert self.measure is not None
+        drawn = {"sampler": self.sampler, "cover": list(self.limits), "detector": self.measure.name}
+        return found | drawn | {"seed": self.seed, "epoch": self.epoch}
+
+    def told(self, i: int) -> dict[str, Any]:
+        """See Telling. Drawn dates are those of this epoch."""
+        series = self.series[i]
+        inputs, target = (range(len(series.s2)), None) if self.dates is None else self.drawn(i)
+        truth = None if target is None else str(series.s2[target].day)
+        return {"id": str(series), "dates": [str(series.s2[t].day) for t in inputs], "target": truth}
+
     def at_epoch(self, epoch: int) -> None:
         """From now on, seeded draws are those of this epoch."""
         self.epoch = epoch
@@ -133,7 +149,8 @@ class SEN12MSCRTS:
             raise UsageError("Covers need a `measure`: a detector that tells the cover.")
         series = self.series[i]
         whole = range(len(series.s2))
-        return self.index.cover(str(series), self.measure, lambda: self._read(series, whole, with_s1=False))
+        images = [shot.path for shot in series.s2]
+        return self.index.cover(str(series), self.measure, lambda: self._read(series, whole, with_s1=False), images)
 
     def drawn(self, i: int) -> tuple[tuple[int, ...], int]:
         """Which dates of series i are inputs, and which is the target (positions by day)."""

@@ -91,11 +91,24 @@ def read_table(lines: Iterable[str], *, where: str) -> dict[Roi, Split]:
     return rows
 
 
+def read_table_file(path: Path) -> dict[Roi, Split]:
+    """The same from a file. Raises InputMissing and InputCorrupt besides, where it is not there or no text."""
+    if not path.is_file():
+        raise InputMissing("There is no split table here.", where=path, do="give a csv with the columns roi,split,source.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputCorrupt(
+            "The split table cannot be read as text (UTF-8).", where=path, why=str(error), do="save it as UTF-8."
+        ) from error
+    return read_table(lines, where=str(path))
+
+
 def table_of(root: Path, dataset: str) -> dict[Roi, Split]:
     """What governs a data root: its own `splits.csv`, where there is one, else the official table (none for SEN1-2)."""
     own = root / "splits.csv"
     if own.is_file():
-        return read_table(own.read_text(encoding="utf-8").splitlines(), where=str(own))
+        return read_table_file(own)
     return {} if dataset == "sen12" else table(dataset)
 
 

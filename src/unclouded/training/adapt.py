@@ -25,9 +25,10 @@ from unclouded.models.single_date import SingleDate
 from unclouded.sample import HIDDEN_FROM, HIDING, Cover, Sample, Window
 from unclouded.training.begin import WEIGHTS, config_of, weights_of
 from unclouded.training.checkpoint import write_whole
-from unclouded.training.data import Opened, Remembered, Steps, only_dates, transplanted_or_physical
+from unclouded.training.data import Opened, Steps
 from unclouded.training.log import Clock, Progress, State, silent
 from unclouded.training.recipe import Data, Loss, Model
+from unclouded.training.samples import Remembered, only_dates, transplanted_or_physical
 from unclouded.training.terms import regression_terms
 from unclouded.training.validate import restored
 

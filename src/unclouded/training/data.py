@@ -6,8 +6,7 @@ So a run that is resumed sees exactly what it would have seen, whatever the numb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,25 +17,38 @@ from numpy.typing import NDArray
 from unclouded.datasets import synthetic
 from unclouded.datasets.augment import Augment
 from unclouded.datasets.draws import SampleSource, order
-from unclouded.datasets.index import Measure
+from unclouded.datasets.index import pack_lines
 from unclouded.datasets.lattice import key
 from unclouded.datasets.offline import SimulatedTriplets
 from unclouded.datasets.pack import Packed
+from unclouded.datasets.patches import described
 from unclouded.datasets.sen12 import SEN12
 from unclouded.datasets.sen12mscr import SEN12MSCR
 from unclouded.datasets.sen12mscrts import SEN12MSCRTS
-from unclouded.datasets.simulated import simulate
 from unclouded.datasets.split import Split
-from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RecordError
+from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RecordError, UsageError
 from unclouded.masks import MASKS
-from unclouded.masks.s2cloudless import soft_map
-from unclouded.sample import HIDING, Batch, Level, Sample
-from unclouded.training.recipe import Data
+from unclouded.sample import Batch, Level, Place, Sample
+from unclouded.training.recipe import WHOLE, Data
+from unclouded.training.samples import (
+    AroundClearest,
+    Chosen,
+    DrawnFromPack,
+    Remembered,
+    Seen,
+    SimulatedTuples,
+    as_clear,
+    contents,
+    detector,
+    measure_by,
+    pack_cover,
+    transplanted_or_physical,
+    with_bands,
+    with_cloud,
+)  # fmt: skip
 
 SIMULATED = "simulated"
 TENTH = 10
-STEP_DAYS = 12  # between the dates of a simulated series, and its radar
-KEPT_BYTES = 2**30  # of simulated samples
 NEXT_TRIED = 3  # samples tried in place of a broken one
 
 
@@ -59,114 +71,41 @@ class Opened(NamedTuple):
     licence: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimulatedTuples:
-    """Several cloudy dates of a simulated place, radar for each, and the truth of one: another date, or one `inside`."""
-
-    count: int
-    seed: int
-    size: int
-    dates: int
-    bands: tuple[str, ...]
-    level: Level
-    cover: tuple[float, float]
-    inside: bool
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, i: int) -> Sample:
-        """Tuple i. Raises IndexError past the end."""
-        if not 0 <= i < self.count:
-            raise IndexError(i)
-        draw = np.random.default_rng(key(self.seed, "tuple", i))
-        total = self.dates + (not self.inside)
-        covers = draw.uniform(*self.cover, total)
-        at = total // 2 if self.inside else int(draw.integers(total))
-        covers[at] = 0.0
-        place = simulate(
-            seed=key(self.seed, "tuple place", i), size=(self.size, self.size), dates=total, step=STEP_DAYS,
-            s1_every=STEP_DAYS, level=self.level, bands=self.bands, cover=covers.tolist(),
-        )  # fmt: skip
-        sample = place.target(at)
-        return sample if self.inside else without_date(sample, at)
-
-
-def without_date(sample: Sample, at: int) -> Sample:
-    """The sample without one of its optical dates; if that was the target, it is no longer among the inputs."""
-    index = None if sample.target_index in (None, at) else sample.target_index - (sample.target_index > at)
-    return replace(only_dates(sample, [t for t in range(len(sample.s2_dates)) if t != at]), target_index=index)
-
-
-def only_dates(sample: Sample, chosen: Sequence[int]) -> Sample:
-    """Some optical dates of a sample, in order; radar stays. `target_index` is for the caller to set."""
-    at = list(chosen)
-    return replace(
-        sample, s2=sample.s2[at], s2_valid=sample.s2_valid[at], s2_dates=sample.s2_dates[at],
-        cloud=None if sample.cloud is None else sample.cloud[at], scl=None if sample.scl is None else sample.scl[at],
-        given=None if sample.given is None else sample.given[at], target_index=None,
-    )  # fmt: skip
-
-
-class Remembered:
-    """Samples that take long to make, kept in memory up to KEPT_BYTES."""
-
-    def __init__(self, source: SampleSource) -> None:
-        self.source, self.room = source, KEPT_BYTES
-        self.kept: dict[int, Sample] = {}
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, i: int) -> Sample:
-        """Sample i."""
-        if i in self.kept:
-            return self.kept[i]
-        sample = self.source[i]
-        size = sum(v.nbytes for v in vars(sample).values() if isinstance(v, np.ndarray))
-        if size <= self.room:
-            self.kept[i], self.room = sample, self.room - size
-        return sample
-
-
-@dataclass(frozen=True)
-class AroundClearest:
-    """Series, cut to `dates` dates around their clearest one, which is to be restored."""
-
-    source: SEN12MSCRTS
-    dates: int
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, i: int) -> Sample:
-        """Series i. Raises what its reader raises."""
-        sample = self.source[i]
-        assert sample.cloud is not None
-        best = int(sample.cloud.mean((1, 2)).argmin())
-        first = min(max(best - self.dates // 2, 0), max(len(sample.s2_dates) - self.dates, 0))
-        part = only_dates(sample, range(first, min(first + self.dates, len(sample.s2_dates))))
-        return replace(part, target_index=best - first, target_date=sample.s2_dates[best])
-
-
 def open_data(data: Data, root: str, *, bands: tuple[str, ...], level: Level, seed: int, split: Split) -> Opened:
-    """The training or validation samples of a folder, or of `simulated`. Raises InputMissing, InputUnsupported."""
+    """The training or validation samples of a folder, or of `simulated`.
+
+    Raises InputMissing where there are none, InputUnsupported where they are not what the recipe trains on.
+    """
     if root == SIMULATED:
         return _simulated(data, bands=bands, level=level, seed=seed, split=split)
     folder = Path(root)
+    if (folder / "pack.json").is_file() or (folder / "train" / "pack.json").is_file():
+        return _listed(_packed(data, _pack(folder, split)), f"pack {folder.name}", split, "as its source")
     if data.kind == "series":
         return _listed(_series(data, folder, split), "SEN12MS-CR-TS", split, "CC-BY-4.0")
-    if (folder / "pack.json").is_file() or (folder / "train" / "pack.json").is_file():
-        return _listed(_pack(folder, split), f"pack {folder.name}", split, "as its source")
     if any(folder.glob("ROIs*_*_s2_cloudy")):
-        radar = any(folder.glob("ROIs*_*_s1"))
-        return _listed(SEN12MSCR(folder, split=split, s1=radar), "SEN12MS-CR", split, "CC-BY-4.0")
+        return _listed(_triplets(data, folder, split), "SEN12MS-CR", split, "CC-BY-4.0")
     if any(folder.glob("ROIs*/s2_*/*.png")):
+        _must_be_clear(data, root)
         return _listed(_pairs(folder, split), "SEN1-2", split, "see its authors")
     raise InputMissing(
         "There is no data set that can be trained on here.", where=root,
         why="looked for SEN12MS-CR, SEN12MS-CR-TS, SEN1-2 and packs.", do=f"give its folder, or `{SIMULATED}`.",
     )  # fmt: skip
+
+
+def open_donors(data: Data, *, bands: tuple[str, ...], level: Level, seed: int) -> SampleSource | None:
+    """The data set whose clouds are cut out, if the recipe names one. Raises what `open_data` raises."""
+    if not data.donors:
+        return None
+    kind = "triplets" if data.kind == "clear" else data.kind
+    wanted = data.model_copy(update={"cover": WHOLE, "kind": kind, "mask": "none"})  # any cover, masked when looked at
+    try:
+        return open_data(wanted, data.donors, bands=bands, level=level, seed=seed, split="train").source
+    except InputUnsupported as error:
+        raise InputUnsupported(
+            "Clouds cannot be cut out of these data (data.donors).", where=data.donors, why=error.what, do="name cloudy data."
+        ) from error
 
 
 def _simulated(data: Data, *, bands: tuple[str, ...], level: Level, seed: int, split: Split) -> Opened:
@@ -186,11 +125,57 @@ def _simulated(data: Data, *, bands: tuple[str, ...], level: Level, seed: int, s
 
 
 def _series(data: Data, folder: Path, split: Split) -> SampleSource:
-    name = "tum" if data.mask in ("none", "ones") else data.mask
-    measure = Measure(name, lambda sample: hidden_share(sample, name))
+    measure = measure_by(data.mask, _stored(folder))
     if data.inside:
+        _any_cover(data)
         return AroundClearest(SEN12MSCRTS(folder, split=split, measure=measure), data.dates)
     return SEN12MSCRTS(folder, split=split, dates=data.dates, cover=data.cover, measure=measure)
+
+
+def _triplets(data: Data, folder: Path, split: Split) -> SEN12MSCR:
+    """Those whose cloudy image has a cover that the recipe wants."""
+    radar, place = any(folder.glob("ROIs*_*_s1")), _stored(folder)
+    _must_fit(data, place)
+    if data.cover == WHOLE:
+        return SEN12MSCR(folder, split=split, s1=radar)
+    found = SEN12MSCR(folder, split=split, s1=radar, measure=measure_by(data.mask, place), cover=data.cover)
+    found.measure = None  # it has chosen; what is hidden is for data.mask to say
+    return found
+
+
+def _stored(folder: Path) -> Place:
+    bands, level = described(folder, None, None)
+    return Place(id=str(folder), bands=bands, level=level)
+
+
+def _must_fit(data: Data, place: Place) -> None:
+    """Raises InputUnsupported now, not at the first sample, where the recipe's detector does not fit."""
+    if data.mask not in ("none", "ones"):
+        detector(data.mask, place)
+
+
+def _any_cover(data: Data) -> None:
+    """Raises UsageError for a cover that nothing is chosen by."""
+    if data.cover != WHOLE:
+        raise UsageError(
+            "The setting 'data.cover' has no effect on real series with data.inside: their dates lie around the clearest one.",
+            do="leave it out.",
+        )  # fmt: skip
+
+
+def _must_be_clear(data: Data, root: object) -> None:
+    """For images without clouds and without a truth of their own. Raises InputUnsupported."""
+    if data.kind != "clear":
+        raise InputUnsupported(
+            "These are clear images: none is cloudy with a clear one beside it.", where=root,
+            why=f"the recipe trains on {data.kind} (data.kind).",
+            do="write --set data.kind=clear --set data.clouds=physical, or take other data.",
+        )  # fmt: skip
+    if data.clouds == "cut-out" and not data.donors:
+        raise InputUnsupported(
+            "These images are clear: there are no clouds to cut out (data.clouds='cut-out').", where=root,
+            do="name cloudy data with --set data.donors=FOLDER, or write --set data.clouds=physical.",
+        )  # fmt: skip
 
 
 def _pack(folder: Path, split: Split) -> Packed:
@@ -201,6 +186,47 @@ def _pack(folder: Path, split: Split) -> Packed:
     return Packed(folder if whole else folder / split)
 
 
+def _packed(data: Data, packed: Packed) -> SampleSource:
+    """A pack as the recipe wants it. Raises InputUnsupported where it holds something else, InputMissing for other covers."""
+    place, dates = Place(id=str(packed.folder), bands=packed.bands, level=packed.level), packed.arrays["s2"].shape[1]
+    if data.kind == "series":
+        return _packed_series(data, packed, place, dates)
+    if dates != 1:
+        raise InputUnsupported(
+            f"This pack holds series of {dates} dates.", where=packed.folder,
+            why=f"the recipe trains on {data.kind} (data.kind).", do="take a recipe for series, or pack triplets.",
+        )  # fmt: skip
+    if "target" not in packed.arrays:
+        _must_be_clear(data, packed.folder)
+    _must_fit(data, place)
+    if data.cover == WHOLE:
+        return packed
+    measure, lines, (low, high) = measure_by(data.mask, place), pack_lines(packed.folder), data.cover
+    covers = [pack_cover(packed, i, measure, lines)[0] for i in range(len(packed))]
+    items = tuple(i for i, cover in enumerate(covers) if low <= cover <= high)
+    if not items:
+        raise InputMissing(
+            f"No sample of the pack has a cover of {low:.0%} to {high:.0%}.", where=packed.folder, do="widen data.cover."
+        )
+    return Chosen(packed, items)
+
+
+def _packed_series(data: Data, packed: Packed, place: Place, dates: int) -> SampleSource:
+    drawn = "target" in packed.arrays
+    needed = data.dates if drawn or data.inside else data.dates + 1
+    if dates < needed or (drawn and data.inside):
+        raise InputUnsupported(
+            f"This pack holds {dates} {'drawn dates and their target' if drawn else 'dates'} per sample.", where=packed.folder,
+            why=f"the recipe needs {'whole series of ' if data.inside else ''}{needed} dates (data.dates is {data.dates}).",
+            do="pack more dates, or whole series (without --dates), or set data.dates.",
+        )  # fmt: skip
+    measure = measure_by(data.mask, place)
+    if data.inside:
+        _any_cover(data)
+        return AroundClearest(Seen(packed, measure), data.dates)
+    return DrawnFromPack(packed, data.dates, data.cover, measure, pack_lines(packed.folder))
+
+
 def _pairs(folder: Path, split: Split) -> SEN12:
     """SEN1-2 has no official split: every tenth region is for validation."""
     regions = list(dict.fromkeys(str(pair.roi) for pair in SEN12(folder).pairs))
@@ -209,39 +235,7 @@ def _pairs(folder: Path, split: Split) -> SEN12:
 
 
 def _listed(source: SampleSource, name: str, split: str, licence: str) -> Opened:
-    items = getattr(source, "patches", None) or getattr(source, "series", None) or getattr(source, "pairs", None)
-    names = [str(item) for item in items] if items else [str(len(source))]
-    return Opened(source, name, split, hashlib.sha256("\n".join(names).encode()).hexdigest(), licence)
-
-
-def hidden_share(sample: Sample, mask: str) -> NDArray[np.float32]:
-    """(T, H, W) in [0, 1] by a detector of the table: soft for s2cloudless (Ebel et al. 2020, II-A), else 0 or 1."""
-    found = MASKS[mask].detect(sample)
-    if mask == "s2cloudless" and found.probability is not None:
-        return soft_map(found.probability)
-    return HIDING[found.classes].astype(np.float32)
-
-
-def with_cloud(sample: Sample, mask: str) -> Sample:
-    """The sample with its cloud map: its own if it brings one, else by the detector `mask`; `ones`: everything is hidden."""
-    if mask == "ones":
-        return replace(sample, cloud=np.ones(sample.s2_valid.shape, np.float32))
-    if sample.cloud is not None or mask == "none":
-        return sample
-    return replace(sample, cloud=hidden_share(sample, mask))
-
-
-def with_bands(sample: Sample, bands: tuple[str, ...]) -> Sample:
-    """Only `bands`, in this order. Raises InputUnsupported for one that is not there."""
-    own = sample.place.bands
-    if bands == own:
-        return sample
-    missing = [b for b in bands if b not in own]
-    if missing:
-        raise InputUnsupported(f"The data have no band {', '.join(missing)}.", where=sample.place.id, do="choose other bands.")
-    at = [own.index(b) for b in bands]
-    target = None if sample.target is None else sample.target[at]
-    return replace(sample, place=replace(sample.place, bands=bands), s2=sample.s2[:, at], target=target)
+    return Opened(source, name, split, hashlib.sha256("\n".join(contents(source)).encode()).hexdigest(), licence)
 
 
 class Steps:
@@ -272,9 +266,14 @@ class Steps:
 
     def sample(self, i: int, seed: int) -> Sample:
         """Sample i, ready for the network: masked, clouded, cut to bands, augmented."""
-        sample = with_cloud(self.source[i * len(self.source) // self.count], self.data.mask)
+        own = self.source[self._place(i)]
+        sample = with_cloud(as_clear(own) if self.data.kind == "clear" else own, self.data.mask)
         sample = with_bands(self._clouded(sample, i, seed), self.bands)
         return self.augment(sample, seed)
+
+    def _place(self, i: int) -> int:
+        """Where sample i stands in the source: they are evenly spread over it."""
+        return i * len(self.source) // self.count
 
     def _one(self, i: int, seed: int, skipped: list[str]) -> tuple[Sample, bool]:
         for tried in range(NEXT_TRIED + 1):
@@ -312,22 +311,23 @@ class Steps:
 
     def _cut_out(self, sample: Sample, i: int, seed: int, cover: float) -> Sample:
         """Clouds of other places; where none of the few looked at has a thick one, physical clouds."""
-        from_where = self.source if self.donors is None else self.donors
-        looked = [(i + 1 + n) % len(from_where) for n in range(NEXT_TRIED)]
-        mask = "meraner2020" if self.data.mask in ("none", "ones") else self.data.mask
-        donors = [with_bands(with_cloud(from_where[j], mask), sample.place.bands) for j in looked]
+        if self.donors is None:  # never its own
+            from_where, first, others = self.source, self._place(i), len(self.source) - 1
+        else:
+            from_where, first, others = self.donors, i, len(self.donors)
+        looked = [(first + 1 + n) % len(from_where) for n in range(min(NEXT_TRIED, others))]
+        donors = [with_bands(self._seen(from_where[j]), sample.place.bands) for j in looked]
         try:
             return synthetic.cut_out(sample, donors, seed=seed, cover=cover)
         except InputMissing:
             return synthetic.physical(sample, seed=seed, cover=cover)
 
-
-def transplanted_or_physical(sample: Sample, seed: int, *, cover: float) -> Sample:
-    """Clouds of another date of the place; where no date has a fitting cloud, physical ones."""
-    try:
-        return synthetic.transplanted(sample, seed=seed)
-    except InputMissing:
-        return synthetic.physical(sample, seed=seed, cover=cover)
+    def _seen(self, donor: Sample) -> Sample:
+        """A donor with its clouds: by the recipe's detector; where it names none, by thresholds if they fit."""
+        mask = self.data.mask
+        if mask in ("none", "ones"):
+            mask = "meraner2020" if MASKS["meraner2020"].fits(donor.place) else "auto"
+        return with_cloud(donor, mask)
 
 
 def partner(i: int, count: int, seed: int) -> int:

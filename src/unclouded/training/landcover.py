@@ -6,6 +6,7 @@ beside its `_s2` ones: band 1, IGBP classes, brought to the ten of the 2020 IEEE
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -101,6 +102,10 @@ class SEN12MSLand:
         with raster.open_raster(path) as file:
             igbp = np.clip(raster.read(file, [1])[0], 0, len(IGBP) - 1).astype(int)
         return Labelled(image.values, int(np.bincount(IGBP[igbp].ravel()).argmax()), str(patch))
+
+    def digest(self) -> str:
+        """sha256 of the list."""
+        return hashlib.sha256("\n".join(str(patch) for patch in self.inner.patches).encode()).hexdigest()
 
 
 def open_land(data: Data, root: str, seed: int, split: Any) -> LabelledSource:

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded.datasets.draws import SampleSource
 from unclouded.datasets.lattice import key
 from unclouded.errors import InputMissing
 from unclouded.sample import Sample
 from unclouded.training.begin import build_remover
-from unclouded.training.data import SIMULATED, Opened, Steps, open_data
-from unclouded.training.landcover import LandCoverTask, LandSteps, open_land
+from unclouded.training.data import SIMULATED, Opened, Steps, open_data, open_donors
+from unclouded.training.landcover import LandCoverTask, LandSteps, SEN12MSLand, open_land
 from unclouded.training.recipe import Recipe
+from unclouded.training.sense import check_network, check_recipe
 from unclouded.training.task import Task
 from unclouded.training.validate import restored, scores
 
@@ -39,12 +41,12 @@ def restoration(recipe: Recipe, data: str, out: Path) -> Parts:
     from unclouded.training.adversarial import Adversarial
     from unclouded.training.regression import Regression
 
+    check_recipe(recipe)
     remover, train = build_remover(recipe), recipe.train
+    check_network(recipe, remover)
     bands, level = tuple(remover.config.bands), remover.config.level
     opened = open_data(recipe.data, data, bands=bands, level=level, seed=train.seed, split="train")
-    donors = None
-    if recipe.data.donors:
-        donors = open_data(recipe.data, recipe.data.donors, bands=bands, level=level, seed=train.seed, split="train").source
+    donors = open_donors(recipe.data, bands=bands, level=level, seed=train.seed)
     kind = Regression if train.task == "regression" else Adversarial
     task: Task = kind(recipe, out, remover)
 
@@ -52,21 +54,22 @@ def restoration(recipe: Recipe, data: str, out: Path) -> Parts:
         return Steps(opened, recipe.data, bands, batch=train.batch, seed=train.seed, rank=rank, ranks=ranks, donors=donors)
 
     task.per_epoch = steps(0, 1).per_epoch
-    return task, opened, _restoration_judge(recipe, data, task, remover, bands, level), steps
+    return task, opened, _restoration_judge(recipe, data, task, remover, donors), steps
 
 
-def _restoration_judge(recipe: Recipe, data: str, task: Task, remover: Any, bands: tuple[str, ...], level: Any) -> Judge:
+def _restoration_judge(recipe: Recipe, data: str, task: Task, remover: Any, donors: SampleSource | None) -> Judge:
     """Full-size validation samples, always the same; None where the data have no validation split."""
     if not recipe.data.validation:
         return None
     whole = recipe.data.model_copy(
         update={"crop": 0, "flips": False, "turns": False, "paired": 1.0, "limit": recipe.data.validation}
     )
+    bands, level = tuple(remover.config.bands), remover.config.level
     try:
         opened = open_data(whole, data, bands=bands, level=level, seed=recipe.train.seed, split="val")
     except InputMissing:
         return None
-    steps = Steps(opened, whole, bands, batch=1, seed=recipe.train.seed)
+    steps = Steps(opened, whole, bands, batch=1, seed=recipe.train.seed, donors=donors)
     samples = [steps.sample(i, key(recipe.train.seed, "validation", i)) for i in range(steps.count)]
 
     def judge() -> Judged:
@@ -81,11 +84,12 @@ def _restoration_judge(recipe: Recipe, data: str, task: Task, remover: Any, band
 
 def land_cover(recipe: Recipe, data: str, out: Path) -> Parts:
     """Of the recipe that trains a VGG16."""
+    check_recipe(recipe)
     train = recipe.train
     source = open_land(recipe.data, data, train.seed, "train")
     task = LandCoverTask(recipe, out, source.classes)
     name = "simulated place" if data == SIMULATED else "SEN12MS"
-    digest = f"{name} {len(source)} {recipe.data.size} {train.seed}"
+    digest = source.digest() if isinstance(source, SEN12MSLand) else f"{name} {len(source)} {recipe.data.size} {train.seed}"
     opened = Opened(_NoSamples(), name, "train", digest, "Apache-2.0" if data == SIMULATED else "CC-BY-4.0")
 
     def steps(rank: int, ranks: int) -> LandSteps:

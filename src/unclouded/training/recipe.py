@@ -13,13 +13,23 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from unclouded.errors import InputMissing, UsageError
 
 Values = dict[str, Any]
+WHOLE = (0.0, 1.0)  # any cover
+
+
+def _range(cover: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= cover[0] <= cover[1] <= 1:
+        raise ValueError("expected two shares from 0 to 1, the smaller one first, such as [0.1, 0.7]")
+    return cover
+
+
+Cover = Annotated[tuple[float, float], AfterValidator(_range)]
 
 
 class _Part(BaseModel):
@@ -48,21 +58,23 @@ class Data(_Part):
     """What is shown.
 
     `kind`: one cloudy image and its truth, several dates and the truth of another (or of the middle one, `inside`), or a clear
-    image. `mask`: the detector that says what is hidden (a sample that brings its own cloud map keeps it); `ones`: everything.
+    image, which is then its own truth. `mask`: the detector that says what is hidden (a sample that brings its own cloud map
+    keeps it); `auto`: the first of the automatic ones that fits the data; `ones`: everything.
     `clouds`: real, or synthetic ones over the clear ground. `paired`: share of samples whose truth is of the same place;
     the others see the truth of another. `crop`: side in pixels, 0 whole. `count`, `size`: of the simulated place.
-    `cover`: the hidden share that inputs may have. `donors`: a data set whose clouds are cut out. `limit`: so many samples,
-    evenly spread; 0 all. `validation`: how many samples of the validation split are looked at.
+    `cover`: the hidden share that inputs may have, by `mask`, or as `auto` where that names no detector. `donors`: a data set
+    whose clouds are cut out. `limit`: so many samples, evenly spread; 0 all. `validation`: how many samples of the validation
+    split are looked at.
     """
 
     kind: Literal["triplets", "series", "clear"]
-    mask: Literal["none", "meraner2020", "tum", "s2cloudless", "sixband", "ones"] = "none"
+    mask: Literal["none", "auto", "meraner2020", "tum", "s2cloudless", "sixband", "ones"] = "none"
     clouds: Literal["real", "perlin", "copied", "cut-out", "physical", "transplanted"] = "real"
-    synthetic_cover: tuple[float, float] = (0.1, 0.7)
+    synthetic_cover: Cover = (0.1, 0.7)
     donors: str = ""
     dates: int = Field(default=3, ge=1)
     inside: bool = False
-    cover: tuple[float, float] = (0.0, 1.0)
+    cover: Cover = WHOLE
     paired: float = Field(default=1.0, ge=0, le=1)
     crop: int = Field(default=0, ge=0)
     centre: bool = False
@@ -76,7 +88,10 @@ class Data(_Part):
 
 
 class Loss(_Part):
-    """Weights of the terms; a term of weight 0 is not computed. `network`: a VGG16 run or file, or `random`."""
+    """Weights of the terms; a term of weight 0 is not computed, one that the task does not know is refused (`sense.py`).
+
+    `network`: a VGG16 run or file, or `random`.
+    """
 
     l1: float = 0
     l2: float = 0
@@ -123,6 +138,7 @@ class Train(_Part):
 
     `ema`: decay of a running mean of the weights, which is then what is saved; 0 none. `clip`: largest gradient norm, 0 none.
     `precision`: bf16 computes the networks in bfloat16 and keeps weights in float32. `steps`: stop there; 0: after `epochs`.
+    `weight_decay`: of the optimizer: decoupled for adamw, else added to the gradient as the square of the weights has it.
     """
 
     task: Literal["regression", "paired", "cycle", "land cover"] = "regression"
@@ -130,6 +146,7 @@ class Train(_Part):
     rate: float = Field(gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    weight_decay: float = Field(default=0, ge=0)
     schedule: Schedule = Schedule()
     epochs: int = Field(ge=1)
     steps: int = Field(default=0, ge=0)
@@ -191,7 +208,10 @@ def _text(name: str) -> str:
     path = Path(name)
     inside = files("unclouded.training").joinpath("recipes", f"{name}.toml")
     if path.suffix == ".toml" and path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError("The recipe cannot be read as text (UTF-8).", where=name, why=str(error)) from None
     if "/" not in name and inside.is_file():
         return inside.read_text(encoding="utf-8")
     folder = files("unclouded.training").joinpath("recipes")
@@ -203,7 +223,13 @@ def _text(name: str) -> str:
     )  # fmt: skip
 
 
-def _values(name: str) -> Values:
+def _values(name: str, above: tuple[str, ...] = ()) -> Values:
+    """A recipe over its base, which may have one too. `above`: the recipes that start from this one."""
+    if name in above:
+        raise UsageError(
+            "The recipe starts from itself (base).", where=above[0], why=" starts from ".join([*above, name]) + ".",
+            do="name another recipe as its base.",
+        )  # fmt: skip
     try:
         own = tomllib.loads(_text(name))
     except tomllib.TOMLDecodeError as error:
@@ -212,8 +238,11 @@ def _values(name: str) -> Values:
     base = own.pop("base", None)
     if base is None:
         return own
-    inherited = _values(base)
-    inherited["source"].pop("published", None)  # numbers are of one row only
+    if not isinstance(base, str):
+        raise UsageError(f"The setting 'base' cannot be {base!r}.", where=name, why="it is the name of a recipe, or its file.")
+    inherited = _values(base, (*above, name))
+    if isinstance(inherited.get("source"), dict):
+        inherited["source"].pop("published", None)  # numbers are of one row only
     return _merged(inherited, own)
 
 
@@ -253,7 +282,8 @@ def _explained(error: ValidationError, where: object) -> UsageError:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
         why = f"did you mean {'.'.join([*tables, near[0]])}?" if near else f"there are: {', '.join(known)}."
         return UsageError(f"A recipe has no setting '{path}'.", where=where, why=why)
-    return UsageError(f"The setting '{path}' cannot be {first['input']!r}.", where=where, why=first["msg"])
+    why = str(first["msg"]).removeprefix("Value error, ")
+    return UsageError(f"The setting '{path}' cannot be {first['input']!r}.", where=where, why=why)
 
 
 def _keys(tables: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unclouded.errors import InputMissing, UsageError
+from unclouded.errors import InputMissing, OutputFailed, UsageError
 from unclouded.training.begin import WEIGHTS
 from unclouded.training.log import Progress, silent
 from unclouded.training.recipe import Recipe, differences, read_recipe
@@ -56,9 +56,13 @@ def train(
 
     `overrides`: settings like `train.batch=4`. `resume`: go on where the run in `out` stopped; the same bits come out as
     without the stop (on a CPU). `device`: auto, cpu or gpu; `devices`: how many, each seeing its share of a batch.
-    Raises UsageError, InputMissing, TrainingDiverged (a loss is not finite), OutputFailed.
+    Raises UsageError, InputMissing, InputUnsupported (data that the recipe cannot use), TrainingDiverged (a loss is not
+    finite), OutputFailed.
     """
     _require_lightning()
+    _require_device(device, devices)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise OutputFailed("The run needs a folder, and there is a file.", where=out, do="give another --out.")
     settings = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
     if devices > settings.train.batch:
         raise UsageError(f"A batch of {settings.train.batch} cannot be shared by {devices} devices.", do="raise train.batch.")
@@ -151,8 +155,10 @@ def _claim(out: Path, record: dict[str, Any], *, resume: bool) -> None:
 
 
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON gives it back, without the settings that may change."""
+    """The record as JSON gives it back, without settings that may change; of an earlier version, with what it did unsaid."""
     fixed: dict[str, Any] = json.loads(json.dumps(record))
+    how = fixed["recipe"]["train"]
+    how.setdefault("weight_decay", 0.01 if how.get("optimizer") == "adamw" else 0.0)
     for table, names in FREE.items():
         for name in names:
             fixed["recipe"][table].pop(name, None)
@@ -162,6 +168,20 @@ def _fixed(record: dict[str, Any]) -> dict[str, Any]:
 def _require_lightning() -> None:
     if find_spec("lightning") is None:
         raise UsageError("Training needs Lightning, which is not installed.", do="pip install 'unclouded[train]'.")
+
+
+def _require_device(device: str, devices: int) -> None:
+    """Raises UsageError for a word that is not known, and for cards that are not there."""
+    import torch
+
+    if device not in ("auto", "cpu", "gpu"):
+        raise UsageError(f"--device {device} is not known.", do="use auto, cpu or gpu.")
+    cards = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    if device == "gpu" and devices > cards:
+        raise UsageError(
+            f"--device gpu: {devices} wanted, {cards} found.", why=f"torch {torch.__version__} sees no more.",
+            do="use --device cpu; `unclouded doctor` tells which cards there are.",
+        )  # fmt: skip
 
 
 @contextmanager

@@ -34,8 +34,10 @@ OPTIMIZERS: dict[str, Any] = {
 def make_optimizer(train: Train, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The optimizer of a recipe."""
     if train.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=train.rate, momentum=train.betas[0])
-    made: Optimizer = OPTIMIZERS[train.optimizer](parameters, lr=train.rate, betas=train.betas, eps=train.eps)
+        return torch.optim.SGD(parameters, lr=train.rate, momentum=train.betas[0], weight_decay=train.weight_decay)
+    made: Optimizer = OPTIMIZERS[train.optimizer](
+        parameters, lr=train.rate, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
+    )
     return made
 
 
