@@ -7,7 +7,6 @@ travel in `Place.bands`. NumPy up to `Sample`, Torch from `Batch` on (imported o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -137,11 +136,6 @@ def as_day(day: Any) -> np.datetime64:
         return np.datetime64(day, "D")
     except (ValueError, OverflowError):
         raise RecordError(f"'{day}' is not a date.", do="write it as YYYY-MM-DD.") from None
-
-
-def file_name(text: str) -> str:
-    """A name in letters that any file system takes, one part of a path and no step out of it; "" where none are left."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("._-")[:80]
 
 
 def as_days(dates: Sequence[date | str | np.datetime64] | NDArray[Any]) -> Days:
@@ -292,7 +286,7 @@ class Batch:
 
     @staticmethod
     def stack(samples: Sequence[Sample]) -> Batch:
-        """Samples of one size, band list and kind -> a Batch. Raises RecordError where they do not go together."""
+        """Samples of one size, bands and kind -> a Batch; radar without a date is none. Raises RecordError where they differ."""
         import torch
 
         first = samples[0]
@@ -300,14 +294,12 @@ class Batch:
             raise RecordError("Batch.stack: samples differ in size or bands; crop and select first.")
 
         def stacked(name: str, fill: float) -> torch.Tensor | None:
-            arrays = [getattr(s, name) for s in samples]
+            arrays = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
             if any(a is None for a in arrays):
                 if not all(a is None for a in arrays):
                     raise RecordError(f"Batch.stack: some samples have {name} and others do not.")
                 return None
             longest = max(len(a) for a in arrays)
-            if not longest:  # radar without acquisitions is no radar
-                return None
             padded = [
                 a if len(a) == longest
                 else np.concatenate([a, np.full((longest - len(a), *a.shape[1:]), fill, a.dtype)])
@@ -316,12 +308,10 @@ class Batch:
             return torch.from_numpy(np.ascontiguousarray(padded[0][None] if len(padded) == 1 else np.stack(padded)))
 
         def days(name: str) -> torch.Tensor | None:
-            arrays = [getattr(s, name) for s in samples]
+            arrays = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
             if any(a is None for a in arrays):
                 return None
             longest = max(len(a) for a in arrays)
-            if not longest:
-                return None
             numbers = [a.astype("datetime64[D]").astype(np.int64) for a in arrays]
             return torch.from_numpy(np.stack([np.pad(n, (0, longest - len(n)), mode="edge") if len(n) else n for n in numbers]))
 

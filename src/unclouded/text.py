@@ -1,8 +1,14 @@
-"""Plain data as indented lines, for people."""
+"""Text for people and file systems: plain data as indented lines, names of files."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+
+def file_name(text: str) -> str:
+    """A name in letters that any file system takes, one part of a path and no step out of it; "" where none are left."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("._-")[:80]
 
 
 def lines(value: Any, indent: int = 0) -> str:

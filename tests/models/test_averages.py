@@ -111,6 +111,6 @@ def test_names_and_settings_are_checked():
         load("least-clouded")
     with pytest.raises(UsageError, match="days"):
         load("mosaic", {"dayz": 3})
-    with pytest.raises(UsageError, match="no setting 'rule'"):
+    with pytest.raises(UsageError, match="'rule' makes 'mosaic' what it is"):
         load("mosaic", {"rule": "linear"})
     assert set(MODELS) >= {"least-cloudy", "nearest", "mosaic", "median", "linear"}

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from unclouded.bands import is_band
 from unclouded.errors import InputCorrupt, InputMissing, UncloudedError, UsageError
 from unclouded.products.journal import write_file
-from unclouded.sample import file_name
 from unclouded.scenes.series import RASTERS, date_in, is_safe, kind_of
+from unclouded.text import file_name
 
 KINDS = ("FeatureCollection", "Feature", "Catalog", "Collection")
 MAX_BYTES = 64 * 2**20  # of one JSON document

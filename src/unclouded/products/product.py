@@ -44,8 +44,9 @@ from unclouded.products.legend import COVER_COLOURS, COVER_NAMES, SOURCE_COLOURS
 from unclouded.products.preview import Look, quicklook, step_for
 from unclouded.products.report import Report, render
 from unclouded.products.stac import stac_item
-from unclouded.sample import NO_AGE, Cover, Source, Window, as_day, file_name
+from unclouded.sample import NO_AGE, Cover, Source, Window, as_day
 from unclouded.scenes.scene import Layer, Scene
+from unclouded.text import file_name
 from unclouded.workers import in_processes
 
 BLOCK = 768  # pixels a side: a multiple of 6, so that 10, 20 and 60 m pixels end together

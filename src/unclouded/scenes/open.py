@@ -15,7 +15,7 @@ from unclouded.bands import L1C, band_name
 from unclouded.errors import InputMissing, InputsContradict, InputUnsupported, UsageError
 from unclouded.raster import overlap
 from unclouded.regrid import lattice_step
-from unclouded.sample import Days, Level, Place, Window, as_day, file_name
+from unclouded.sample import Days, Level, Place, Window, as_day
 from unclouded.scenes.area import geometry, outline_note, outline_of, window_of
 from unclouded.scenes.geotiff import read_image
 from unclouded.scenes.given import Masks, check_masks, mask_kinds, with_masks
@@ -27,6 +27,7 @@ from unclouded.scenes.sentinel2 import read_safe
 from unclouded.scenes.series import RASTERS, Entry, entries_of, stem_of
 from unclouded.scenes.source import FileSource, cut
 from unclouded.scenes.stored import StoredImage, StoredRadar
+from unclouded.text import file_name
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
