@@ -286,7 +286,7 @@ class Batch:
 
     @staticmethod
     def stack(samples: Sequence[Sample]) -> Batch:
-        """Samples of one size, bands and kind -> a Batch; radar without a date is none. Raises RecordError where they differ."""
+        """Samples of one size, bands and kind -> a Batch; radar without dates is none. Raises RecordError if they differ."""
         import torch
 
         first = samples[0]
