@@ -294,7 +294,7 @@ class Batch:
             raise RecordError("Batch.stack: samples differ in size or bands; crop and select first.")
 
         def stacked(name: str, fill: float) -> torch.Tensor | None:
-            arrays = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
+            arrays: list[Any] = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
             if any(a is None for a in arrays):
                 if not all(a is None for a in arrays):
                     raise RecordError(f"Batch.stack: some samples have {name} and others do not.")
@@ -308,7 +308,7 @@ class Batch:
             return torch.from_numpy(np.ascontiguousarray(padded[0][None] if len(padded) == 1 else np.stack(padded)))
 
         def days(name: str) -> torch.Tensor | None:
-            arrays = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
+            arrays: list[Any] = [a if a is not None and len(a) else None for a in (getattr(s, name) for s in samples)]
             if any(a is None for a in arrays):
                 return None
             longest = max(len(a) for a in arrays)
