@@ -16,7 +16,7 @@ from unclouded.cli import app
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "unclouded.cli", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-m", "unclouded", *arguments], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_every_command_explains_itself():
 )
 def test_misuse_is_explained_without_a_traceback(arguments, code, words, tmp_path):
     shown = subprocess.run(
-        [sys.executable, "-m", "unclouded.cli", *arguments], capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, "-m", "unclouded", *arguments], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert shown.returncode == code, shown.stderr
     assert words in shown.stderr and "Traceback" not in shown.stderr

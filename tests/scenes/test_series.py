@@ -154,6 +154,8 @@ def test_manifest_out_of_order(tmp_path: Path, kind: str) -> None:
         ("date,s2\n2021-13-01,a.tif\n", InputCorrupt, "row 1: '2021-13-01' is not a date"),
         ("a,b\n1,2\n", InputUnsupported, "not a manifest"),
         ("", InputUnsupported, "not a manifest"),
+        ("date,s2,slc\n2021-03-01,a.tif,b.tif\n", UsageError, "did you mean 'scl'"),
+        ("Date,S2,masks\n2021-03-01,a.tif,b.tif\n", UsageError, "did you mean 'mask'"),
         ("date,s2\n2021-03-01,http://x.org/a.tif\n", RefusedForSafety, "not a local file"),
     ],
 )
@@ -162,6 +164,12 @@ def test_broken_manifests(tmp_path: Path, text: str, error: type[UncloudedError]
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(error, match=match):
         open_scene(tmp_path / "m.csv")
+
+
+def test_further_columns_may_stand_in_a_manifest(tmp_path: Path) -> None:
+    put(tmp_path / "a.tif", dn(0))
+    (tmp_path / "m.csv").write_text("date,s2,state,cloud_cover,notes\n2021-03-01,a.tif,Bavaria,3,clear\n")
+    assert [str(d) for d in open_scene(tmp_path / "m.csv", level="L2A").dates] == ["2021-03-01"]
 
 
 def test_dates_from_names_and_tags(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ scl, mask and one per band; its paths are relative to it. Everything else a file
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 import re
@@ -24,6 +25,7 @@ from unclouded.bands import is_band
 from unclouded.errors import InputCorrupt, InputMissing, InputUnsupported, RefusedForSafety, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2")
+COLUMNS = ("date", "s2", "s1", "scl", "mask")  # of a manifest, beside names of bands
 MAX_MANIFEST = 64 * 2**20
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _BAND = re.compile(r"(?:^|[_.-])(B(?:0?[1-9]|1[0-2]|8A|08A))(?:_\d\dm)?$", re.IGNORECASE)
@@ -247,7 +249,7 @@ def alike(one: str, other: str) -> int:
 
 
 def manifest(path: Path) -> list[Entry]:
-    """Entries of a CSV or JSON manifest, in its order. Raises InputCorrupt, InputUnsupported, InputMissing."""
+    """Entries of a CSV or JSON manifest, in its order. Raises InputCorrupt, InputUnsupported, InputMissing, UsageError."""
     if path.stat().st_size > MAX_MANIFEST:
         raise RefusedForSafety(f"{path.name} is larger than {MAX_MANIFEST >> 20} MiB.", where=path)
     try:
@@ -260,7 +262,19 @@ def manifest(path: Path) -> list[Entry]:
             f"{path.name} is not a manifest of a series.", where=path,
             why="expected the columns date, s2 (or one per band) and optionally s1, scl, mask.",
         )  # fmt: skip
+    _refuse_misspelt(path, {str(key).strip().lower() for row in rows for key in row if key})
     return [_row(path, n, row) for n, row in enumerate(rows, 1)]
+
+
+def _refuse_misspelt(path: Path, columns: set[str]) -> None:
+    """Further columns may stand in a manifest, but not one that is all but the name of one that is not there."""
+    absent = [name for name in COLUMNS if name not in columns]
+    for column in sorted(columns - set(COLUMNS)):
+        if not is_band(column) and (near := difflib.get_close_matches(column, absent, 1, 0.65)):
+            raise UsageError(
+                f"{path.name} has a column '{column}'; did you mean '{near[0]}'?", where=path,
+                why=f"columns are {', '.join(COLUMNS)}, and bands.", do="rename it.",
+            )  # fmt: skip
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
@@ -292,7 +306,7 @@ def _row(path: Path, number: int, row: Mapping[str, Any]) -> Entry:
         return named
 
     whole, radar = file("s2"), file("s1")
-    single = {f: key for key in values if key not in ("s2", "s1", "scl", "mask", "date") and is_band(key) and (f := file(key))}
+    single = {f: key for key in values if key not in COLUMNS and is_band(key) and (f := file(key))}
     s2 = (whole,) if whole is not None else tuple(single)
     return Entry(
         date=day, name=values.get("date", f"row {number}"), s2=s2, bands={} if whole else single,
